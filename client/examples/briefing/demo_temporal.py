@@ -245,16 +245,29 @@ async def run_with_live_view(address: str, run_id: str, command: asyncio.Future[
     Args:
         address: The address of both servers.
         run_id: The run.
-        command: Gets the process id of the command.
+        command: Gets the process id of the command; where the live view is lines of text, with the first of them.
 
     Raises:
         DemoFailed: The command has failed.
     """
     arguments = ["run", "briefing.yaml", "--server", address, "--input", "@input.json", "--run-id", run_id]
     print("\n$ stepwave", *arguments, ">/dev/null", flush=True)
-    process = await asyncio.create_subprocess_exec(STEPWAVE, *arguments, cwd=HERE, stdout=subprocess.DEVNULL)
-    command.set_result(process.pid)
+    live = sys.stderr.isatty()
+    process = await asyncio.create_subprocess_exec(
+        STEPWAVE,
+        *arguments,
+        cwd=HERE,
+        stdout=subprocess.DEVNULL,
+        stderr=None if live else subprocess.PIPE,
+    )
     try:
+        if process.stderr is not None:
+            async for line in process.stderr:
+                print(line.decode(), end="", file=sys.stderr)
+                if not command.done():  # its stream is open: it has shown the first event
+                    command.set_result(process.pid)
+        if not command.done():
+            command.set_result(process.pid)
         code = await process.wait()
     finally:
         if process.returncode is None:
