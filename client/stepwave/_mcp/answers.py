@@ -9,9 +9,9 @@ import mcp_types as types
 from stepwave._files import LoadedWorkflow
 from stepwave._model.results import Failure, FailureCause, RunResult
 from stepwave._values.payload import Blob, Output, dump_json
-from stepwave.exceptions import InvalidWorkflow, ServerUnavailable, StepwaveError, Unsupported
+from stepwave.exceptions import InvalidWorkflow, StepwaveError, Unsupported
 
-__all__ = ["answer_of", "error_answer"]
+__all__ = ["answer_of", "error_answer", "refusal"]
 
 _MAX_FAILURES = 10
 
@@ -24,14 +24,12 @@ def answer_of(result: RunResult, only_output: str) -> types.CallToolResult:
         only_output: The step whose output is the answer; empty: the answer has all outputs by id.
     """
     if not result.succeeded:
-        return _error("\n".join(_failure_lines(result)))
-    outputs = result.outputs
-    left_out = result.omitted_output_count
-    if only_output and only_output in outputs:
-        contents, structured = _single(outputs[only_output], f"{result.run_id}/{only_output}")
+        return refusal("\n".join(_failure_lines(result)))
+    if only_output in result.outputs:
+        contents, structured = _single(result.outputs[only_output], f"{result.run_id}/{only_output}")
     else:
-        contents, structured = _several(outputs, result.run_id)
-    if left_out:
+        contents, structured = _several(result.outputs, result.run_id)
+    if left_out := result.omitted_output_count:
         text = f"{left_out} output{'s' if left_out > 1 else ''} left out: too large to send together"
         contents.append(types.TextContent(text=text))
     return types.CallToolResult(content=contents, structured_content=structured)
@@ -44,15 +42,13 @@ def error_answer(error: StepwaveError, workflow: LoadedWorkflow) -> types.CallTo
         error: The error.
         workflow: The workflow, for the places of the problems in its file.
     """
-    match error:
-        case InvalidWorkflow() | Unsupported() if error.violations:
-            return _error("\n".join(_violation_lines(error, workflow)))
-        case ServerUnavailable() if not error.reason:
-            return _error(f"no server at {error.address}: {error}")
-    return _error(str(error))
+    if isinstance(error, InvalidWorkflow | Unsupported) and error.violations:
+        return refusal("\n".join(_violation_lines(error, workflow)))
+    return refusal(str(error))
 
 
-def _error(text: str) -> types.CallToolResult:
+def refusal(text: str) -> types.CallToolResult:
+    """Return the answer of a tool that failed."""
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 

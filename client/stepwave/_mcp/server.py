@@ -1,8 +1,7 @@
 """A server of the Model Context Protocol whose tools run workflows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, TextIO, TypeAlias, cast
 
@@ -14,9 +13,10 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
 from stepwave._client.aio import AsyncClient
+from stepwave._model.events import StepLog
 from stepwave.exceptions import StepwaveError
 
-from .answers import answer_of, error_answer
+from .answers import answer_of, error_answer, refusal
 from .progress import Progress
 from .tools import WorkflowTool
 
@@ -26,7 +26,11 @@ _Context: TypeAlias = ServerRequestContext[dict[str, Any], Any]
 
 
 async def serve_tools(
-    tools: Iterable[WorkflowTool], client: AsyncClient, lines: AsyncIterator[str], output: TextIO
+    tools: Iterable[WorkflowTool],
+    client: AsyncClient,
+    lines: AsyncIterator[str],
+    output: TextIO,
+    show_log: Callable[[StepLog], None],
 ) -> None:
     """Serve workflows as tools until the input ends. Then, and on cancellation, the runs under way are cancelled.
 
@@ -35,8 +39,9 @@ async def serve_tools(
         client: The client of the server that runs the workflows.
         lines: The lines of the protocol's input.
         output: The stream of the protocol's output.
+        show_log: Shows what actions log.
     """
-    calls = _Calls({tool.tool.name: tool for tool in tools}, client)
+    calls = _Calls({tool.tool.name: tool for tool in tools}, client, show_log)
     server = Server(
         "stepwave", version=version("stepwave"), on_list_tools=calls.list_tools, on_call_tool=calls.call_tool
     )
@@ -44,16 +49,25 @@ async def serve_tools(
     try:
         async with stdio_server(stdin, anyio.wrap_file(output)) as (read, write):
             await server.run(read, write, server.create_initialization_options())
+    except* BrokenPipeError:  # the client is gone
+        pass
     finally:
         await calls.close()
 
 
 class _Calls:
-    """The calls of tools, each with a run."""
+    """The calls of tools. Each has a run, in a task of its own.
 
-    def __init__(self, tools: Mapping[str, WorkflowTool], client: AsyncClient) -> None:
+    The protocol's library cancels the task of a call again and again until it ends. The run's task is cancelled once,
+    so that it can await the cancellation of the run.
+    """
+
+    def __init__(
+        self, tools: Mapping[str, WorkflowTool], client: AsyncClient, show_log: Callable[[StepLog], None]
+    ) -> None:
         self._tools = tools
         self._client = client
+        self._show_log = show_log
         self._runs: set[asyncio.Task[types.CallToolResult]] = set()
 
     async def list_tools(self, _context: _Context, _params: object) -> types.ListToolsResult:
@@ -61,11 +75,7 @@ class _Calls:
         return types.ListToolsResult(tools=[tool.tool for tool in self._tools.values()])
 
     async def call_tool(self, context: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        """Run a workflow, and return its outputs. If the call is cancelled, so is the run.
-
-        The run has a task of its own: the protocol's library cancels this one again and again until it ends, and the
-        cancellation of the run has to be awaited.
-        """
+        """Run a workflow, and return its outputs. If the call is cancelled, so is the run."""
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name}")
@@ -74,9 +84,8 @@ class _Calls:
         run.add_done_callback(self._runs.discard)
         try:
             return await asyncio.shield(run)
-        except asyncio.CancelledError:
+        finally:
             run.cancel()
-            raise
 
     async def _run(self, tool: WorkflowTool, arguments: dict[str, Any], context: _Context) -> types.CallToolResult:
         message = tool.workflow.message
@@ -84,17 +93,20 @@ class _Calls:
         try:
             async with self._client.run(message, arguments, check=False) as run:
                 async for event in run:
-                    if text := progress.message(event):
+                    if isinstance(event, StepLog):
+                        self._show_log(event)
+                    elif text := progress.message(event):
                         await context.session.report_progress(progress.ended, progress.known, text)
             return answer_of(run.result, tool.only_output)
         except StepwaveError as error:
             return error_answer(error, tool.workflow)
+        except ValueError as error:  # JSON cannot hold the arguments
+            return refusal(str(error))
 
     async def close(self) -> None:
         """Cancel the runs under way, and wait for that."""
-        runs = set(self._runs)
-        for run in runs:
-            run.cancel()
-        for run in runs:
-            with suppress(asyncio.CancelledError, Exception):
-                await run
+        for run in self._runs:
+            if not run.cancelling():
+                run.cancel()
+        if self._runs:
+            await asyncio.wait(self._runs)
