@@ -60,8 +60,6 @@ def _input_schema(workflow: LoadedWorkflow) -> dict[str, Any]:
         schema = json.loads(text) if text else _ANY_INPUT
     except ValueError as error:
         raise workflow.locate([Violation("input_schema", f"not JSON: {error}")]) from error
-    if schema is True:
-        schema = _ANY_INPUT
     kind = schema.get("type", "object") if isinstance(schema, Mapping) else None
     if kind != "object":
         raise workflow.locate([Violation("input_schema", "the input of a tool is an object: want `type: object`")])

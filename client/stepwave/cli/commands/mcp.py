@@ -24,7 +24,7 @@ from stepwave.exceptions import InvalidWorkflow, ServerUnavailable, Unsupported
 if TYPE_CHECKING:
     from stepwave._mcp.tools import WorkflowTool
 
-__all__ = ["mcp"]
+__all__ = ["check_tools", "mcp", "read_tools"]
 
 _SIGNALLED = 128  # the exit code after a signal is this and its number
 
@@ -57,7 +57,7 @@ def mcp(
     """
     _require_mcp_extra()
     target = Target(server, insecure, tuple(actions or ()), local, workflows=folder)
-    tools = _read_tools(folder)
+    tools = read_tools(folder)
     stdin = reserve_stdin()  # before modules of actions are imported
     with reserve_stdout():
         _, signal = run_with_actions(until_signal(_serve(target, tools, stdin), _nothing))
@@ -82,7 +82,7 @@ def _require_mcp_extra() -> None:
         raise CommandError("the Model Context Protocol needs the mcp extra: pip install 'stepwave[cli,mcp]'") from error
 
 
-def _read_tools(folder: Path) -> "list[WorkflowTool]":
+def read_tools(folder: Path) -> "list[WorkflowTool]":
     """Return the tools of a folder's workflow files.
 
     Raises:
@@ -112,13 +112,13 @@ async def _serve(target: Target, tools: "Sequence[WorkflowTool]", stdin: int) ->
     from stepwave._mcp.server import serve_tools
 
     async with target.open() as client:
-        await _check(client, tools)
+        await check_tools(client, tools)
         names = ", ".join(tool.tool.name for tool in tools)
         print_message(f"{plural(len(tools), 'tool')} on standard input and output: {names}")
         await serve_tools(tools, client, _lines(stdin), output_stream(), _show_log)
 
 
-async def _check(client: AsyncClient, tools: "Sequence[WorkflowTool]") -> None:
+async def check_tools(client: AsyncClient, tools: "Sequence[WorkflowTool]") -> None:
     """Check that the server accepts the workflows, if it answers. Otherwise they are checked when they are called.
 
     Raises:
