@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class _ActionDecorator:
-    """The type of `action`."""
+    """Marks functions, classes and objects as actions (`@action`), and makes actions of agents' tools (`from_tool`)."""
 
     __slots__ = ()
 

@@ -114,7 +114,6 @@ def tool_of_object(tool: InvokableTool) -> ToolAction[Any]:
             "give a function with its schema, or mark it with @action"
         )
     schema, model = _schema_of(tool, name)
-    _check_injected(tool, name, schema)
     description = inspect.cleandoc(str(getattr(tool, "description", None) or ""))
     return ToolAction(name, description, schema, _caller(tool, invoke), model)
 
@@ -157,7 +156,11 @@ def _content(answer: object) -> object:
 
 
 def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | None]:
-    """Return the JSON Schema of a tool's arguments, and the pydantic model that the tool checks them with."""
+    """Return the JSON Schema of a tool's arguments, and the pydantic model that the tool converts them with.
+
+    Raises:
+        TypeError: It has no schema, or needs arguments that are not in its schema.
+    """
     own = getattr(tool, "args_schema", None)
     arguments = getattr(tool, "args", None)
     if own is None and isinstance(arguments, Mapping) and [*arguments] == [_SINGLE_INPUT]:
@@ -166,21 +169,32 @@ def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | No
     if isinstance(shown, Mapping):
         return shown, None
     if hasattr(shown, "model_json_schema"):
+        _check_injected(name, own or _input_schema(tool), shown)
         return shown.model_json_schema(), own if hasattr(own, "model_validate") else None
     if hasattr(shown, "schema"):  # a model of pydantic 1
         return shown.schema(), None
     raise TypeError(f"tool {name!r} has no schema: want `args_schema`, a JSON Schema or a pydantic model")
 
 
-def _check_injected(tool: object, name: str, schema: Mapping[str, Any]) -> None:
-    """Check that an agent need not give a tool arguments that are not in its schema.
+def _input_schema(tool: object) -> Any:
+    """Return the model of all arguments of a tool that declares none, as LangChain makes it of the tool's code."""
+    get_input_schema = getattr(tool, "get_input_schema", None)
+    return get_input_schema() if callable(get_input_schema) else None
+
+
+def _check_injected(name: str, full: Any, shown: Any) -> None:
+    """Check that a tool needs no arguments that are not in its schema, because an agent injects them.
+
+    Args:
+        name: The name of the tool.
+        full: The model of all arguments.
+        shown: The model of those that are in the schema.
 
     Raises:
-        TypeError: It must.
+        TypeError: It needs some.
     """
-    fields: Mapping[str, Any] = getattr(getattr(tool, "args_schema", None), "model_fields", {})
-    shown = schema.get("properties", {})
-    needed = [key for key, field in fields.items() if field.is_required() and {key, field.alias}.isdisjoint(shown)]
+    fields = getattr(full, "model_fields", {})
+    needed = [key for key, field in fields.items() if field.is_required() and key not in shown.model_fields]
     if needed:
         raise TypeError(
             f"tool {name!r} needs {', '.join(map(repr, needed))}, which only an agent gives it; "

@@ -117,7 +117,7 @@ def test_a_refused_input_is_an_error_with_all_problems(agent: Agent) -> None:
 
 def test_what_actions_log_is_on_standard_error(agent: Agent) -> None:
     agent.call("logging")
-    assert "warning  log  from an action\n" in agent.errors()
+    assert "warning   log  from an action\n" in agent.errors()
 
 
 def test_an_unknown_tool_is_an_error_of_the_protocol(agent: Agent) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from stepwave._client.aio import AsyncClient
 from stepwave._files import WorkflowFileError
@@ -151,4 +152,4 @@ async def _lines(stdin: int) -> AsyncIterator[str]:
 
 
 def _show_log(event: StepLog) -> None:
-    stderr_console().print(log_text(event), soft_wrap=True)
+    stderr_console().print(Text(f"{event.run_id}  ").append_text(log_text(event)), soft_wrap=True)
