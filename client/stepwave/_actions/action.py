@@ -81,9 +81,9 @@ class _ActionDecorator:
         The action has the tool's name, description and schema. The step's input must match the schema before the tool
         is called. The result can be called as well, with keywords, as in a test.
 
-        Async tools and functions run on the server's event loop, others on threads. A function's type hints do not
-        matter, but that a parameter annotated `Context` gets the attempt's context. A function that is a generator
-        answers in chunks. The answer of a LangChain tool is its content, without the artifact. Exceptions are failures,
+        Async tools and functions run on the server's event loop, others on threads. The type hints of a
+        function do not matter, but a parameter annotated `Context` gets the attempt's context. Generators answer in
+        chunks. The answer of a LangChain tool is its content, without the artifact. Exceptions are failures,
         as those of other actions.
 
         Args:

@@ -66,7 +66,7 @@ class ToolAction(Generic[R_co]):
         self.description = description
         self.input_schema = dump_json(schema)
         self.function = function
-        self.keys = tuple(map(str, properties))
+        self.keys = tuple(dict.fromkeys(map(str, (*properties, *required))))
         self.required = tuple(map(str, required))
         more = schema.get("additionalProperties", "properties" not in schema)
         self.takes_others = more is not False or not _BRANCHES.isdisjoint(schema)

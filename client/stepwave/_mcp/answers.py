@@ -11,7 +11,7 @@ from stepwave._model.results import Failure, FailureCause, RunResult
 from stepwave._values.payload import Blob, Output, dump_json
 from stepwave.exceptions import InvalidWorkflow, StepwaveError, Unsupported
 
-__all__ = ["answer_of", "error_answer", "refusal"]
+__all__ = ["answer_of", "error_answer", "failed_answer"]
 
 _MAX_FAILURES = 10
 
@@ -24,7 +24,7 @@ def answer_of(result: RunResult, only_output: str) -> types.CallToolResult:
         only_output: The step whose output is the answer; empty: the answer has all outputs by id.
     """
     if not result.succeeded:
-        return refusal("\n".join(_failure_lines(result)))
+        return failed_answer("\n".join(_failure_lines(result)))
     if only_output in result.outputs:
         contents, structured = _single(result.outputs[only_output], f"{result.run_id}/{only_output}")
     else:
@@ -43,12 +43,12 @@ def error_answer(error: StepwaveError, workflow: LoadedWorkflow) -> types.CallTo
         workflow: The workflow, for the places of the problems in its file.
     """
     if isinstance(error, InvalidWorkflow | Unsupported) and error.violations:
-        return refusal("\n".join(_violation_lines(error, workflow)))
-    return refusal(str(error))
+        return failed_answer("\n".join(_violation_lines(error, workflow)))
+    return failed_answer(str(error))
 
 
-def refusal(text: str) -> types.CallToolResult:
-    """Return the answer of a tool that failed."""
+def failed_answer(text: str) -> types.CallToolResult:
+    """Return the answer of a tool that failed, with a text for the agent."""
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 

@@ -28,8 +28,8 @@ class Progress:
     def __post_init__(self) -> None:
         self._nested = dict(_nested_counts(self.workflow, ""))
 
-    def message(self, event: AnyEvent) -> str:
-        """Count an event, and return the message for people if a step has ended; else an empty text."""
+    def count(self, event: AnyEvent) -> str:
+        """Count an event. Return a message for people if a step has ended, else an empty text."""
         match event:
             case RunStarted():
                 self.known = event.step_count

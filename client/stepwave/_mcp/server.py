@@ -16,7 +16,7 @@ from stepwave._client.aio import AsyncClient
 from stepwave._model.events import StepLog
 from stepwave.exceptions import StepwaveError
 
-from .answers import answer_of, error_answer, refusal
+from .answers import answer_of, error_answer, failed_answer
 from .progress import Progress
 from .tools import WorkflowTool
 
@@ -95,13 +95,13 @@ class _Calls:
                 async for event in run:
                     if isinstance(event, StepLog):
                         self._show_log(event)
-                    elif text := progress.message(event):
+                    elif text := progress.count(event):
                         await context.session.report_progress(progress.ended, progress.known, text)
             return answer_of(run.result, tool.only_output)
         except StepwaveError as error:
             return error_answer(error, tool.workflow)
         except ValueError as error:  # JSON cannot hold the arguments
-            return refusal(str(error))
+            return failed_answer(str(error))
 
     async def close(self) -> None:
         """Cancel the runs under way, and wait for that."""

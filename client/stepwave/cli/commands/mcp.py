@@ -61,12 +61,8 @@ def mcp(
     tools = read_tools(folder)
     stdin = reserve_stdin()  # before modules of actions are imported
     with reserve_stdout():
-        _, signal = run_with_actions(until_signal(_serve(target, tools, stdin), _nothing))
+        _, signal = run_with_actions(until_signal(_serve(target, tools, stdin), output_stream().flush))
     raise typer.Exit(_SIGNALLED + signal if signal else 0)
-
-
-def _nothing() -> None:
-    """Do nothing: there is no terminal to restore."""
 
 
 def _require_mcp_extra() -> None:
@@ -115,7 +111,7 @@ async def _serve(target: Target, tools: "Sequence[WorkflowTool]", stdin: int) ->
     async with target.open() as client:
         await check_tools(client, tools)
         names = ", ".join(tool.tool.name for tool in tools)
-        print_message(f"{plural(len(tools), 'tool')} on standard input and output: {names}")
+        print_message(f"{plural(len(tools), 'tool')} for an MCP client on standard input and output: {names}")
         await serve_tools(tools, client, _lines(stdin), output_stream(), _show_log)
 
 
@@ -140,14 +136,17 @@ async def check_tools(client: AsyncClient, tools: "Sequence[WorkflowTool]") -> N
 
 
 async def _lines(stdin: int) -> AsyncIterator[str]:
-    """Yield the lines of standard input, each as soon as it is complete."""
+    """Yield the lines of standard input, each as soon as it is complete. An error ends it, and is reported."""
     parts: list[str] = []
-    async for text in read_texts("-", stdin=stdin, errors="replace"):
-        *lines, rest = text.split("\n")
-        for line in lines:
-            yield "".join([*parts, line])
-            parts.clear()
-        parts.append(rest)
+    try:
+        async for text in read_texts("-", stdin=stdin, errors="replace"):
+            *lines, rest = text.split("\n")
+            for line in lines:
+                yield "".join([*parts, line])
+                parts.clear()
+            parts.append(rest)
+    except CommandError as error:
+        print_message(str(error))
     yield "".join(parts)
 
 

@@ -1,10 +1,11 @@
 """The tools of `stepwave mcp`: workflow files, and the problems of those that can be none."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from stepwave.cli.commands.mcp import read_tools
+from stepwave.cli.commands.mcp import _lines, read_tools
 from stepwave.cli.exit_codes import CommandError
 
 STEPS = "steps: [{id: a, action: core.echo}]\n"
@@ -42,3 +43,22 @@ def test_a_schema_without_a_type_is_one_of_an_object(tmp_path: Path, schema: str
     (tmp_path / "flow.yaml").write_text(f"name: flow\ninput_schema: {schema}\n{STEPS}")
     (tool,) = read_tools(tmp_path)
     assert tool.tool.input_schema["type"] == "object"
+
+
+async def test_lines_are_read_as_they_come_and_what_is_not_utf8_is_replaced() -> None:
+    reader, writer = os.pipe()
+    lines = _lines(reader)
+    for chunk, line in ((b"one\ntw", "one"), (b"o\nthr", "two"), (b"ee \xff\n", "three \ufffd")):
+        os.write(writer, chunk)
+        assert await anext(lines) == line
+    os.write(writer, b"end")
+    os.close(writer)
+    assert [line async for line in lines] == ["end"]
+    os.close(reader)
+
+
+async def test_an_error_ends_the_lines_and_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    assert [line async for line in _lines(folder)] == [""]
+    assert capsys.readouterr().err == "cannot read standard input: Is a directory\n"
+    os.close(folder)

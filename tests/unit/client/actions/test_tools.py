@@ -134,9 +134,10 @@ def test_a_model_of_pydantic_1_gives_the_schema() -> None:
         ({"properties": {"a": {}}}, ("a",), False),
         ({"properties": {"a": {}}, "additionalProperties": True}, ("a",), True),
         ({"properties": {"a": {}}, "additionalProperties": False}, ("a",), False),
+        ({"properties": {"a": {}}, "required": ["b"]}, ("a", "b"), False),
         ({"properties": {}, "anyOf": [{"required": ["b"]}]}, (), True),
     ],
-    ids=["none", "any", "listed", "and others", "no others", "branches"],
+    ids=["none", "any", "listed", "and others", "no others", "required", "branches"],
 )
 def test_a_schema_tells_which_arguments_there_are(
     schema: dict[str, Any], keys: tuple[str, ...], takes_others: bool
