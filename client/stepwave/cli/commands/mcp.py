@@ -43,8 +43,8 @@ def mcp(
     """Offer the workflows of a folder as tools to agents, by the Model Context Protocol (MCP).
 
     An agent's client starts this command, and speaks with it on standard input and output. Each workflow file is a tool
-    with the workflow's name and input schema. The description is that of the schema, or the workflow's label
-    `description`.
+    with the workflow's name and input schema. Its description is the workflow's label `description`, or that of the
+    schema.
 
     A call runs the workflow. It reports each step that ends as progress, and answers with the run's outputs. If the
     client cancels a call, the run is cancelled. When standard input closes, or at Ctrl-C or SIGTERM, all runs are
