@@ -34,11 +34,11 @@ def tool_signature(tool: ToolAction[Any]) -> Signature:
     """Return the signature of a tool.
 
     Raises:
-        SignatureError: Its schema cannot be used.
+        SignatureError: Inputs cannot be checked against its schema.
     """
-    if problem := schema_problem(tool.input_schema):
-        raise SignatureError(f"the schema of its arguments: {problem}")
     model = cast("_Model | None", tool.model)
+    if model is None and (problem := schema_problem(tool.input_schema)):
+        raise SignatureError(f"the schema of its arguments: {problem}")
     return Signature(
         check=partial(_by_schema, tool.input_schema) if model is None else partial(_by_model, model),
         keys={key: (key,) for key in tool.keys},

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stepwave import ActionError, Context, action
 from stepwave_server.actions import Action, ActionsError, Registry
@@ -147,6 +147,23 @@ async def test_keys_that_a_tool_does_not_take_are_left_out_unless_they_were_writ
 
 async def test_a_langchain_tool_converts_its_arguments() -> None:
     assert await answer_of(action.from_tool(search), {"query": "x", "limit": "5"}) == ["x", "web", 5]
+
+
+class Amount(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"unevaluatedProperties": False})
+
+    euros: int
+
+
+async def test_a_tool_whose_model_checks_needs_no_schema_that_can_be_checked() -> None:
+    @tool
+    def pay(amount: Amount) -> str:
+        """Pay an amount."""
+        return f"{amount.euros} €"
+
+    made = action.from_tool(pay)
+    assert problems_of(made, {"amount": {}}) == ["amount.euros: field required"]
+    assert await answer_of(made, {"amount": {"euros": "5"}}) == "5 €"
 
 
 def test_another_process_checks_inputs_by_the_description_of_a_tool() -> None:
