@@ -91,7 +91,7 @@ class _ActionDecorator:
                 are not in its schema, and stay at their defaults.
             schema: In place of a tool, the schema of a function: `{"type": "function", "function": {"name": …,
                 "description": …, "parameters": …}}`, or the same without the inner object. `parameters` is a JSON
-                Schema (draft 2020-12). `strict` is for models alone.
+                Schema, read as draft 2020-12. `strict` is for models alone.
             function: The function that the schema describes. It gets the arguments by keyword.
             name: The action's name; by default the tool's.
 

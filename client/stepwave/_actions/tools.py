@@ -64,7 +64,8 @@ class ToolAction(Generic[R_co]):
             )
         self.name = name
         self.description = description
-        self.input_schema = dump_json(schema)
+        # Many tools name draft 7. The keywords of tools mean the same in draft 2020-12, or are refused there.
+        self.input_schema = dump_json({key: value for key, value in schema.items() if key != "$schema"})
         self.function = function
         self.keys = tuple(dict.fromkeys(map(str, (*properties, *required))))
         self.required = tuple(map(str, required))
