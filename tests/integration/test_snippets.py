@@ -96,7 +96,8 @@ def test_every_block_is_run_or_checked() -> None:
 
 WORKFLOWS = [block for block in blocks(CHECKOUT / "client/README.md") if block.language == "yaml" and not block.file]
 SETTINGS = block_of("server/stepwave_server/README.md", has="[temporal]")
-OTHERS = {block.text for block in (*WORKFLOWS, SETTINGS)}
+AGENT = block_of("client/README.md", has="mcpServers")
+OTHERS = {block.text for block in (*WORKFLOWS, SETTINGS, AGENT)}
 """Blocks that are no files of the commands, and have tests here."""
 
 
@@ -109,6 +110,13 @@ def test_the_settings_of_the_page_on_the_server_are_settings(tmp_path: Path) -> 
     file = tmp_path / "stepwave.toml"
     file.write_text(SETTINGS.text)
     assert set(load_settings({}, file=file).origins) >= {"max_runs", "step_timeout", "temporal_address"}
+
+
+def test_the_configuration_of_an_agents_client_has_options_of_the_command() -> None:
+    (server,) = json.loads(AGENT.text)["mcpServers"].values()
+    test_an_own_command_has_the_options_that_are_shown(
+        Shown("client/README.md", shlex.join([server["command"], *server["args"]]))
+    )
 
 
 @pytest.mark.parametrize("command", of("stepwave"), ids=lambda command: command.text)

@@ -1,10 +1,13 @@
-"""The `action` decorator, which marks functions, classes and objects as actions."""
+"""The `action` decorator, which marks functions, classes, objects and tools of agents as actions."""
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MethodType
-from typing import TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
+
+from .declarations import code_place, declared_keys
+from .tools import InvokableTool, ToolAction, tool_of_function, tool_of_object
 
 __all__ = ["UNKNOWN_ACTION", "ActionLike", "action", "action_name", "is_idempotent", "is_same_target", "name_of"]
 
@@ -20,43 +23,132 @@ _WRAPPERS = (staticmethod, classmethod)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 Target = TypeVar("Target", bound=Callable[..., object])
+R = TypeVar("R")
 
 
-@overload
-def action(target: Target, /) -> Target: ...
+class _ActionDecorator:
+    """Marks functions, classes and objects as actions (`@action`), and makes actions of agents' tools (`from_tool`)."""
+
+    __slots__ = ()
+
+    @overload
+    def __call__(self, target: Target, /) -> Target: ...
+
+    @overload
+    def __call__(self, name: str = "", /, *, idempotent: bool = False) -> Callable[[Target], Target]: ...
+
+    def __call__(
+        self, target: Target | str = "", /, *, idempotent: bool = False
+    ) -> Target | Callable[[Target], Target]:
+        """Mark a function, or a class with `invoke` and/or `stream`, as an action.
+
+        The function or class is returned unchanged, so it can be called and tested as before. Each parameter gets the
+        value of the same key of the step's input, checked against its type hint. A parameter named `input` gets the
+        whole input. One annotated `Context` gets the attempt's context. Async functions run on the server's event loop,
+        others on threads. Generators, async or not, answer in chunks.
+
+        An object that can be called, or has `invoke` or `stream`, is an action too if it is given a name:
+        `action("search")(functools.partial(find, limit=3))`. For the tools of agents, see `from_tool`.
+
+        Args:
+            target: The function or class, when used as `@action`. Its own name is the action's, as for `@action()`.
+            name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
+            idempotent: Whether to run it twice with the same input has the same effect as to run it once. `ListActions`
+                tells it to callers; the server retries and resumes steps of all actions.
+
+        Raises:
+            TypeError: The target cannot be an action, has no name of its own, or cannot be marked.
+            ValueError: The name is malformed.
+        """
+        if target == "":
+            return lambda marked: _mark(marked, _own_name(marked), idempotent=idempotent)
+        if isinstance(target, str):
+            name = _checked_name(target)
+            return lambda marked: _mark(marked, name, idempotent=idempotent)
+        return _mark(target, _own_name(target), idempotent=idempotent)
+
+    @overload
+    def from_tool(self, tool: InvokableTool, /, *, name: str = "", idempotent: bool = False) -> ToolAction[Any]: ...
+
+    @overload
+    def from_tool(
+        self, schema: Mapping[str, Any], function: Callable[..., R], /, *, name: str = "", idempotent: bool = False
+    ) -> ToolAction[R]: ...
+
+    def from_tool(
+        self,
+        tool: InvokableTool | Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str = "",
+        idempotent: bool = False,
+    ) -> ToolAction[Any]:
+        """Make an action of an agent's tool, without changing it.
+
+            search = action.from_tool(search_tool)  # a tool of LangChain
+            weather = action.from_tool(WEATHER_SCHEMA, get_weather)  # a function with the schema for OpenAI's models
+
+        The action has the tool's name, description and schema. The step's input must match the schema before the tool
+        is called. The result can be called as well, with keywords, as in a test.
+
+        Async tools and functions run on the server's event loop, others on threads. The type hints of a
+        function do not matter, but a parameter annotated `Context` gets the attempt's context. Generators answer in
+        chunks. The answer of a LangChain tool is its content, without the artifact. Exceptions are failures,
+        as those of other actions.
+
+        Args:
+            tool: A tool of `langchain_core.tools`, or an object with the same attributes. Arguments that are injected
+                are not in its schema, and stay at their defaults.
+            schema: In place of a tool, the schema of a function: `{"type": "function", "function": {"name": …,
+                "description": …, "parameters": …}}`, or the same without the inner object. `parameters` is a JSON
+                Schema, read as draft 2020-12. `strict` is for models alone.
+            function: The function that the schema describes. It gets the arguments by keyword.
+            name: The action's name; by default the tool's.
+            idempotent: As for `@action`.
+
+        Raises:
+            TypeError: It is no tool, its function does not take the arguments of the schema, or it needs arguments that
+                are injected.
+            ValueError: The schema is malformed, or the name is no name of an action.
+        """
+        if isinstance(tool, Mapping):
+            if function is None:
+                raise TypeError("a schema needs its function: action.from_tool(schema, function)")
+            made = tool_of_function(tool, function)
+            _check_function(made)
+        elif function is not None:
+            raise TypeError(f"give a function with its schema, a mapping, and a tool alone; got {type(tool).__name__}")
+        else:
+            made = tool_of_object(tool)
+        return _mark(made, _tool_name(made, name), idempotent=idempotent)
 
 
-@overload
-def action(name: str = "", /, *, idempotent: bool = False) -> Callable[[Target], Target]: ...
+action = _ActionDecorator()
 
 
-def action(target: Target | str = "", /, *, idempotent: bool = False) -> Target | Callable[[Target], Target]:
-    """Mark a function, or a class with `invoke` and/or `stream`, as an action.
+def _tool_name(tool: ToolAction[Any], name: str) -> str:
+    if name or _NAME.fullmatch(tool.name):
+        return _checked_name(name or tool.name)
+    raise ValueError(f"the tool's name {tool.name!r} is no name of an action ({_NAME.pattern}): give another by name=…")
 
-    The function or class is returned unchanged, so it can be called and tested as before. Each parameter gets the value
-    of the same key of the step's input, checked against its type hint. A parameter named `input` gets the whole input.
-    One annotated `Context` gets the attempt's context. Async functions run on the server's event loop, others on
-    threads. Generators, async or not, answer in chunks.
 
-    An object that can be called, or has `invoke` or `stream`, is an action too if it is given a name:
-    `action("search")(functools.partial(find, limit=3))`.
-
-    Args:
-        target: The function or class, when used as `@action`. Its own name is the action's, as for `@action()`.
-        name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
-        idempotent: Whether to run it twice with the same input has the same effect as to run it once. `ListActions`
-            tells it to callers; the server retries and resumes steps of all actions.
+def _check_function(tool: ToolAction[Any]) -> None:
+    """Check that a tool's function takes the arguments of its schema.
 
     Raises:
-        TypeError: The target cannot be an action, has no name of its own, or cannot be marked.
-        ValueError: The name is malformed.
+        TypeError: It does not.
     """
-    if target == "":
-        return lambda marked: _mark(marked, _own_name(marked), idempotent=idempotent)
-    if isinstance(target, str):
-        name = _checked_name(target)
-        return lambda marked: _mark(marked, name, idempotent=idempotent)
-    return _mark(target, _own_name(target), idempotent=idempotent)
+    takes = declared_keys(tool.function)
+    if takes is None:
+        return
+    unknown = [key for key in tool.keys if key not in takes.known and not takes.takes_others]
+    missing = [key for key in takes.required if key not in tool.keys and not tool.takes_others]
+    problems = [f"has no parameter {key!r}, which is in the schema" for key in unknown]
+    problems += [f"needs {key!r}, which is not in the schema" for key in missing]
+    if problems:
+        place = code_place(tool.function)
+        raise TypeError(f"tool {tool.name!r}: {place} {'; it '.join(problems)}: arguments are passed by keyword")
 
 
 def _own_name(target: object) -> str:

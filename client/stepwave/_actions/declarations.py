@@ -23,6 +23,7 @@ from .hints import (
     read_return_hint,
     without_alias,
 )
+from .tools import ToolAction
 
 __all__ = ["DeclaredKeys", "answer_type", "code_place", "declared_keys"]
 
@@ -55,6 +56,8 @@ def declared_keys(target: object) -> DeclaredKeys | None:
         The keys; `None` if the signature does not tell them: a parameter takes the whole input, has an alias or cannot
         be filled by name, or a type hint cannot be read.
     """
+    if isinstance(target, ToolAction):
+        return DeclaredKeys(target.keys, target.required, target.takes_others)
     try:
         function = _called(target)
         parameters = inspect.signature(function).parameters.values()
@@ -105,6 +108,8 @@ def answer_type(target: object) -> object:
 
 def code_place(target: object) -> str:
     """Return an action's name in the code, with its file and line if they are known."""
+    if isinstance(target, ToolAction):
+        return code_place(target.function)
     named = target.func if isinstance(target, partial) else target
     name = getattr(named, "__qualname__", None) or type(target).__qualname__
     code = None
@@ -118,6 +123,8 @@ def _called(target: object) -> Callable[..., object]:
 
     A method of a class is bound to some object, so that its signature has no `self`.
     """
+    if isinstance(target, ToolAction):
+        return target.function
     method = method_name(target if inspect.isclass(target) else type(target))
     if not method or inspect.isroutine(target):
         return cast("Callable[..., object]", target)

@@ -23,6 +23,7 @@ from .commands.host import host
 from .commands.init import init
 from .commands.lists import actions, runs, workflows
 from .commands.logs import logs
+from .commands.mcp import mcp
 from .commands.plan import plan
 from .commands.report import report
 from .commands.result import cancel, result
@@ -104,6 +105,7 @@ for _command in (
     serve,
     config,
     host,
+    mcp,
     run,
     rerun,
     compose,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from stepwave._client.aio import AsyncClient
 from stepwave._model.results import Run
@@ -42,6 +43,7 @@ class Target:
         actions: Modules with actions. If there are any, a server with them runs in this process.
         local: Whether a server runs in this process even without `actions`, with built-in and installed actions.
         alternative: A command line that needs no server, for the error message; empty: there is none.
+        workflows: The folder of named workflows for a server in this process; `None`: there are none.
     """
 
     server: str | None
@@ -49,6 +51,7 @@ class Target:
     actions: tuple[str, ...] = ()
     local: bool = False
     alternative: str = ""
+    workflows: Path | None = None
 
     def __post_init__(self) -> None:
         if self.server and self.in_process:
@@ -96,15 +99,17 @@ class Target:
 
         from stepwave_server.actions.registry import ActionsError
         from stepwave_server.limits_file import LimitsError
+        from stepwave_server.rpc.workflows import WorkflowsError
         from stepwave_server.secrets_file import SecretsError
         from stepwave_server.telemetry import TelemetryUnavailable
 
+        named = {} if self.workflows is None else {"workflows": self.workflows}
         try:
             with reserve_stdout():  # the output of actions is not part of the command's output
-                async with AsyncClient.local(actions=self.actions) as client:
+                async with AsyncClient.local(self.actions, **named) as client:
                     with capture_action_logs():  # when the modules of actions have configured logging, if they do
                         yield client
-        except (ActionsError, LimitsError, SecretsError, TelemetryUnavailable) as error:
+        except (ActionsError, LimitsError, SecretsError, TelemetryUnavailable, WorkflowsError) as error:
             raise CommandError(str(error)) from error
         except ValidationError as error:
             raise CommandError(settings_problems(error)) from error

@@ -228,7 +228,7 @@ async def cancelled_on_interrupt(handle: Cancellable, display: Display, seconds:
     interrupted = asyncio.Event()
     canceller = asyncio.create_task(_cancel_run(interrupted, handle, display, seconds))
     try:
-        with on_interrupt(interrupted.set, display.close):
+        with on_interrupt(lambda _: interrupted.set(), display.close):
             yield
     finally:
         canceller.cancel()

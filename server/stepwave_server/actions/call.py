@@ -8,6 +8,7 @@ import json
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import Parameter
 from typing import Any, TypeAlias, cast
 
@@ -27,11 +28,13 @@ from stepwave_server.core.model import Payload, Reason
 from stepwave_server.core.validate import did_you_mean
 
 __all__ = [
+    "Check",
     "Problem",
     "Signature",
     "SignatureError",
     "describe",
     "overlap",
+    "problems_of",
     "tokens",
     "type_name",
     "unknown_key",
@@ -41,6 +44,9 @@ MAX_PROBLEMS = 10
 
 Problem: TypeAlias = tuple[tuple[str, ...], str]
 """A path in the input, and the problem there."""
+
+Check: TypeAlias = Callable[[Mapping[str, object]], tuple[dict[str, object], list[Problem]]]
+"""Returns the arguments that a function gets for some keys of an input, or their problems."""
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True)
 _MISSING = "missing_keyword_only_argument"
@@ -56,7 +62,7 @@ class Signature:
     """The parameters of a function.
 
     Attributes:
-        checker: Checks the arguments from the input, and fills in defaults; `None`: there are no such parameters.
+        check: Checks the arguments from the input, and fills in defaults; `None`: there are no such parameters.
         keys: The keys of the input by the parameter that takes them.
         whole: The name of the parameter that takes the whole input; empty: none.
         unread: Whether that parameter takes the input as it came, as `Unread`.
@@ -65,7 +71,7 @@ class Signature:
         schema: A JSON Schema of the input; empty: none.
     """
 
-    checker: TypeAdapter[dict[str, object]] | None
+    check: Check | None
     keys: Mapping[str, tuple[str, ...]]
     whole: str
     unread: bool
@@ -99,7 +105,7 @@ class Signature:
         checker = _checker(filled) if filled else None
         name = str(getattr(function, "__name__", "input"))
         return cls(
-            checker=checker,
+            check=None if checker is None else partial(_checked, checker, 1 if whole else 0),
             keys=keys,
             whole=whole,
             unread=unread,
@@ -120,7 +126,7 @@ class Signature:
             ActionFailed: The input does not match the parameters. All problems are listed.
         """
         arguments: dict[str, object] = {}
-        if self.checker is not None or strict:
+        if self.check is not None or strict:
             value = Unread(payload) if self.unread else load(payload)
             arguments, problems = self._read(value, strict=strict)
             if problems:
@@ -150,17 +156,20 @@ class Signature:
     def _read(self, value: object, *, strict: bool) -> tuple[dict[str, object], list[Problem]]:
         """Return the arguments in an input's value, and its problems."""
         if self.whole:
-            return _checked(self.checker, {self.keys[self.whole][0]: value}, skip=1)
+            return self._checked({self.keys[self.whole][0]: value})
         if value is None:
             value = {}
         if not isinstance(value, dict):
-            if self.checker is None:
+            if self.check is None:
                 return {}, []
             expected = ", ".join(keys[0] for keys in self.keys.values()) or "any keys"
             return {}, [((), f"the input must be an object ({expected}), got {type_name(value)}")]
         unknown = self._unknown(value) if strict else []
-        arguments, problems = _checked(self.checker, self._select(value))
+        arguments, problems = self._checked(self._select(value))
         return arguments, [*problems, *unknown]
+
+    def _checked(self, given: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
+        return ({}, []) if self.check is None else self.check(given)
 
     def _select(self, value: Mapping[str, object]) -> dict[str, object]:
         """Return the keys of an input that parameters take, with their values."""
@@ -259,16 +268,19 @@ def _adapter(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
 
 
 def _checked(
-    checker: TypeAdapter[dict[str, object]] | None, arguments: Mapping[str, object], *, skip: int = 0
+    checker: TypeAdapter[dict[str, object]], skip: int, arguments: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Problem]]:
     """Return checked arguments, or their problems. The first `skip` parts of a problem's path are left out."""
-    if checker is None:
-        return {}, []
     try:
         return checker.validate_python(ArgsKwargs((), dict(arguments))), []
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        return {}, [(tuple(map(str, detail["loc"][skip:])), describe(detail)) for detail in details]
+        return {}, problems_of(error, skip)
+
+
+def problems_of(error: ValidationError, skip: int = 0) -> list[Problem]:
+    """Return the problems that pydantic found. The first `skip` parts of their paths are left out."""
+    details = error.errors(include_url=False)
+    return [(tuple(map(str, detail["loc"][skip:])), describe(detail)) for detail in details]
 
 
 def tokens(pointer: str) -> tuple[str, ...]:

@@ -109,7 +109,8 @@ class DescribedAction:
                 return unknown
             expected = ", ".join(self.keys) or "any keys"
             return [((), f"the input must be an object ({expected}), got {type_name(value)}"), *unknown]
-        return [*self._schema_problems(value, ""), *dict.fromkeys([*self._unknown(value), *unknown])]
+        taken = value if self.takes_others else {key: item for key, item in value.items() if key in self.keys}
+        return [*self._schema_problems(taken, ""), *dict.fromkeys([*self._unknown(value), *unknown])]
 
     def _unknown(self, names: Iterable[str]) -> list[Problem]:
         if self.keys is None or self.takes_others:

@@ -25,7 +25,14 @@ STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 INSTALLED = f"{os.sep}site-packages{os.sep}"
 """The part of a path that marks a file of an installed library."""
 
-OWN_PACKAGES = ("stepwave_server.", "stepwave._scripted.", "asyncio.", "pydantic.", "pydantic_core.")
+OWN_PACKAGES = (
+    "stepwave_server.",
+    "stepwave._actions.",
+    "stepwave._scripted.",
+    "asyncio.",
+    "pydantic.",
+    "pydantic_core.",
+)
 
 
 class ActionFailed(Exception):

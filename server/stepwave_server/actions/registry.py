@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 from stepwave._actions.action import action_name, is_idempotent, is_same_target
 from stepwave._actions.context import Context
 from stepwave._actions.hints import chunk_type, code_of, is_text, method_name, read_return_hint
+from stepwave._actions.tools import ToolAction
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.chat_complete import ChatAnswer, chat_complete
@@ -23,6 +24,7 @@ from stepwave_server.actions.http_request import HttpAnswer, http_request
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.output_schema import output_schema
 from stepwave_server.actions.threads import run_in_thread
+from stepwave_server.actions.tool_signature import tool_signature
 from stepwave_server.actions.values import keep_numbers
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
@@ -50,7 +52,7 @@ class Action:
 
     Attributes:
         name: The name by which steps refer to it.
-        description: The first paragraph of its docstring.
+        description: The first paragraph of its docstring, or a tool's description.
         input_schema: A JSON Schema of its input, as JSON text.
         output_schema: A JSON Schema of its output where it is JSON, as JSON text; empty: not known.
         idempotent: Whether its author says that to run it twice has the same effect as to run it once.
@@ -86,7 +88,7 @@ class Action:
         """Create an action from a target marked by `stepwave.action`. A class is instantiated once, without arguments.
 
         Args:
-            target: A function, a class, or an object that can be called or has `invoke` or `stream`.
+            target: A function, a class, an agent's tool, or an object that can be called or has `invoke` or `stream`.
             name: The name, if the target is not marked.
             source: The source, for messages; by default the target's module and name.
             call: The signature, if `inspect` cannot tell it.
@@ -101,7 +103,7 @@ class Action:
             raise ActionsError(f"{source} is not marked with @action")
         try:
             function = _function_of(target)
-            signature = Signature.of(function, call)
+            signature = tool_signature(target) if isinstance(target, ToolAction) else Signature.of(function, call)
         except (Exception, SystemExit) as error:  # the class, the hints and their hooks are the author's code
             raise ActionsError(f"action {name!r} ({source}): {error}") from error
         chunk = _chunk_type(function)
@@ -185,6 +187,8 @@ class Action:
 
 def _function_of(target: object) -> Callable[..., object]:
     """Return the function to call: `stream` or `invoke` of an object or a class's instance, else the target itself."""
+    if isinstance(target, ToolAction):
+        return target.function
     if inspect.isroutine(target):
         return cast("Callable[..., object]", target)
     instance = target() if inspect.isclass(target) else target
@@ -226,6 +230,8 @@ def _streams(function: Callable[..., object], chunk: object) -> bool:
 
 def _named_object(target: object) -> object:
     """Return the object with the name and the docstring of a target: a partial's function, an instance's class."""
+    if isinstance(target, ToolAction):
+        return _named_object(target.function)
     if isinstance(target, partial):
         return _named_object(target.func)
     return target if isinstance(getattr(target, "__qualname__", None), str) else type(target)
@@ -237,6 +243,8 @@ def _source(target: object) -> str:
 
 
 def _description(target: object) -> str:
+    if isinstance(target, ToolAction):
+        return cut(target.description, MAX_TEXT)
     return cut((inspect.getdoc(_named_object(target)) or "").split("\n\n")[0].replace("\n", " "), MAX_TEXT)
 
 

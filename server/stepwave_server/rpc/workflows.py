@@ -5,16 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepwave._files import LoadedWorkflow, WorkflowFileError, load_workflow
+from stepwave._files import LoadedWorkflow
+from stepwave._files.folder import load_folder
 from stepwave.exceptions import Violation as FileViolation
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.model import WORKFLOW_ACTION
 from stepwave_server.core.validate import Violation, did_you_mean
 from stepwave_server.wire.workflows.content import digest
 
-__all__ = ["NamedWorkflow", "Workflows", "WorkflowsError", "check_folder"]
-
-SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+__all__ = ["NamedWorkflow", "Workflows", "WorkflowsError"]
 
 
 class WorkflowsError(ValueError):
@@ -44,14 +43,8 @@ class NamedWorkflow:
     digest: str
 
     @classmethod
-    def load(cls, path: Path) -> "NamedWorkflow":
-        """Read a file.
-
-        Raises:
-            WorkflowFileError: The file is malformed.
-            OSError: The file cannot be read.
-        """
-        loaded = load_workflow(path)
+    def of(cls, loaded: LoadedWorkflow) -> "NamedWorkflow":
+        """Return the workflow of a file."""
         try:
             found = digest(loaded.message.SerializeToString(deterministic=True))
         except ValueError:  # its input schema is not JSON, which the check of the workflow reports
@@ -82,24 +75,8 @@ class Workflows:
         Raises:
             ValueError: The folder does not exist.
         """
-        check_folder(folder)
-        found: dict[str, NamedWorkflow] = {}
-        problems = []
-        for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
-            try:
-                workflow = NamedWorkflow.load(path)
-            except WorkflowFileError as error:
-                problems.append(str(error))
-                continue
-            except OSError as error:
-                problems.append(f"{path}: cannot be read: {error.strerror}")
-                continue
-            first = found.setdefault(workflow.message.name, workflow)
-            if first is not workflow:
-                name = workflow.message.name
-                message = f'the workflow "{name}" is in {first.file.source}, too'
-                problems.append(workflow.locate([Violation("name", message)]))
-        return cls(found, problems)
+        loaded, problems = load_folder(folder)
+        return cls({workflow.message.name: NamedWorkflow.of(workflow) for workflow in loaded}, problems)
 
     def __iter__(self) -> Iterator[NamedWorkflow]:
         """Iterate over the workflows, by name."""
@@ -130,16 +107,6 @@ class Workflows:
                     cycle = " → ".join([name, *path])
                     found.setdefault(name, []).append(Violation(place, f"the workflow runs itself: {cycle}"))
         return found
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder exists.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"not a folder: {folder}")
 
 
 def _calls(steps: Iterable[workflow_pb2.Step], place: str = "") -> Iterator[tuple[str, str]]:

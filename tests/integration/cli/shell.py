@@ -90,9 +90,11 @@ class Shell:
         )
 
     @contextmanager
-    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> Iterator[RunningCommand]:
+    def start(
+        self, *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE, **environment: str
+    ) -> Iterator[RunningCommand]:
         """Start a command, and kill it after the body if it still runs."""
-        with self._open(arguments, environment, stdin=subprocess.DEVNULL, stderr=stderr, text=True) as process:
+        with self._open(arguments, environment, stdin=stdin, stderr=stderr, text=True) as process:
             yield RunningCommand(process)
 
     @contextmanager

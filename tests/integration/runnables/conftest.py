@@ -15,6 +15,7 @@ from stepwave_server.telemetry import Telemetry
 
 ACTIONS = (
     "add",
+    "negate",
     "same",
     "bytes_of",
     "count",

@@ -22,6 +22,15 @@ async def add(left: int, right: int) -> int:
     return left + right
 
 
+def _negate(number: int) -> int:
+    return -number
+
+
+negate = action.from_tool(
+    {"name": "negate", "parameters": {"properties": {"number": {"type": "integer"}}, "required": ["number"]}}, _negate
+)
+
+
 @action
 async def same(input: object) -> object:
     """Answer with the input."""

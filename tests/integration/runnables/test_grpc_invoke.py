@@ -54,6 +54,12 @@ async def test_a_step_is_answered_by_a_host_in_another_process(client: AsyncClie
     assert (await client.run(flow)).outputs == {"second": 7}
 
 
+async def test_a_host_runs_an_agents_tool_and_checks_its_input(client: AsyncClient) -> None:
+    assert await answer(client, one("negate", {"number": 5})) == -5
+    failure = await failure_of(client, one("negate", {"number": "5"}))
+    assert (failure.reason, failure.message) == (FailureReason.INVALID_INPUT, "number: '5' is not of type 'integer'")
+
+
 async def test_grpc_invoke_reaches_an_action_that_has_no_name_here(connect: Connect, host: str) -> None:
     client = await connect(host, actions=[])
     flow = one("grpc.invoke", {"runnable": "tools", "action": "add", "input": {"left": 2, "right": 3}})

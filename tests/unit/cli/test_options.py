@@ -200,6 +200,14 @@ def test_a_missing_server_extra_is_named_in_the_error(command: str) -> None:
     assert done.stderr == "running a server needs the server extra: pip install 'stepwave[server]'\n"
 
 
+def test_a_missing_mcp_extra_is_named_in_the_error() -> None:
+    script = "import sys; sys.modules['mcp'] = None; sys.argv[1:] = ['mcp', '--workflows', 'flows']; "
+    script += "from stepwave.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "the Model Context Protocol needs the mcp extra: pip install 'stepwave[cli,mcp]'\n"
+
+
 def test_an_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cli_app, "app", lambda: 1 // 0)
     monkeypatch.delenv("STEPWAVE_DEBUG", raising=False)

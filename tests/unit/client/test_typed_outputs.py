@@ -95,7 +95,15 @@ def anything() -> Any: ...
 def anything_streamed() -> Iterator[Any]:
     yield 1
 
+class LangChainTool:
+    name: str = "search"
+    description: str = ""
+
+    def invoke(self, arguments: dict[str, Any]) -> Any: ...
+
 found = action("found")(partial(forecast, city="Oslo"))
+tool = action.from_tool(LangChainTool(), name="tool")
+described = action.from_tool({"name": "forecast", "parameters": {}}, forecast)
 flow = Workflow("flow")
 """
 
@@ -104,6 +112,9 @@ assert_type(flow.step("a", weather, {"city": flow.input["city"]}, timeout=3), St
 assert_type(flow.step("b", news, {"city": "Oslo", "limit": 1}), StepHandle[list[Hit]])
 assert_type(flow.step("c", forecast), StepHandle[Weather])
 assert_type(flow.step("d", found), StepHandle[Weather])
+assert_type(flow.step("e", described, {"city": "Oslo"}), StepHandle[Weather])
+assert_type(flow.step("f", action.from_tool({"name": "write"}, write)), StepHandle[str])
+assert_type(flow.step("g", tool), StepHandle[Any])
 """
 
 STREAMS = """
@@ -178,6 +189,7 @@ async def call() -> None:
     assert_type(news("Oslo", context, limit=1), list[Hit])
     assert_type(await Search().invoke("Oslo"), list[Hit])
     assert_type(Rank().invoke([]), int)
+    assert_type(await described(city="Oslo"), Weather)
 
 context: Context
 """
@@ -198,6 +210,8 @@ WRONG = {
     'flow.for_each("j", action=weather)': "No overload variant",
     'flow.for_each("k", over=[1], action=weather, timeuot=3)': "No overload variant",
     'flow.for_each("l", over=[1])': "No overload variant",
+    'action.from_tool({"name": "forecast"})': "No overload variant",
+    "action.from_tool(forecast)": "No overload variant",
     'def get(result: RunResult) -> int: return result[flow.step("f", weather)]': 'got "str", expected "int"',
     "def each(result: RunResult) -> None: list(result)": 'No overload variant of "list"',
 }

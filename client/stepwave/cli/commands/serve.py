@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwave._files import WorkflowFileError
+from stepwave._files.folder import check_folder
 from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.process.forks import close_sockets_on_fork
@@ -122,7 +123,6 @@ def _check_names(settings: "Settings") -> None:
         CommandError: A module is given by its path, or there is no such folder of workflows.
     """
     from stepwave_server.actions import ActionsError, check_module_name
-    from stepwave_server.rpc.workflows import check_folder
 
     try:
         for name in settings.actions:

@@ -26,6 +26,7 @@ __all__ = [
     "on_interrupt",
     "run_with_actions",
     "until_interrupted",
+    "until_signal",
 ]
 
 _END_TIMEOUT = 1.0  # seconds for tasks to end after their cancellation, and for processes after SIGTERM
@@ -123,21 +124,21 @@ def _end_by_signal(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def on_interrupt(first: Callable[[], None], before_exit: Callable[[], None]) -> Iterator[None]:
+def on_interrupt(first: Callable[[int], None], before_exit: Callable[[], None]) -> Iterator[None]:
     """Handle SIGINT and SIGTERM in the body: call a function at the first, and end the process at the second.
 
     Args:
-        first: Called on the running loop at the first interrupt.
+        first: Called on the running loop at the first interrupt, with the number of the signal.
         before_exit: Called at the second interrupt, before the process ends: it restores the terminal.
     """
     loop = asyncio.get_running_loop()
     count = 0
 
-    def handle(_signal: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal count
         count += 1
         if count == 1:
-            loop.call_soon_threadsafe(first)
+            loop.call_soon_threadsafe(first, number)
         else:
             with suppress(Exception):
                 before_exit()
@@ -153,15 +154,23 @@ def on_interrupt(first: Callable[[], None], before_exit: Callable[[], None]) -> 
 
 
 async def until_interrupted(work: Coroutine[Any, Any, T], before_exit: Callable[[], None]) -> T | None:
-    """Return the result of a coroutine; `None` if an interrupt came first.
+    """Return the result of a coroutine; `None` if an interrupt came first. Arguments as for `until_signal`."""
+    return (await until_signal(work, before_exit))[0]
+
+
+async def until_signal(work: Coroutine[Any, Any, T], before_exit: Callable[[], None]) -> tuple[T | None, int]:
+    """Return the result of a coroutine and 0, or `None` and the number of the signal that interrupted it.
 
     Args:
         work: The coroutine. An interrupt cancels it.
         before_exit: Called at a second interrupt, before the process ends: it restores the terminal.
     """
     task = asyncio.create_task(work)
+    received = 0
 
-    def stop() -> None:
+    def stop(number: int) -> None:
+        nonlocal received
+        received = number
         task.cancel()
 
     try:
@@ -169,7 +178,7 @@ async def until_interrupted(work: Coroutine[Any, Any, T], before_exit: Callable[
             await asyncio.wait({task})
     finally:
         task.cancel()
-    return None if task.cancelled() else task.result()
+    return (None, received) if task.cancelled() else (task.result(), 0)
 
 
 def _end_children(timeout: float, *, normal_exit: bool) -> None:

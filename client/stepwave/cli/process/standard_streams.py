@@ -11,7 +11,7 @@ from stepwave.cli.exit_codes import CommandError, ExitCode
 
 from .forks import close_on_fork
 
-__all__ = ["output_stream", "prepare_streams", "read_stdin", "reserve_stdout"]
+__all__ = ["output_stream", "prepare_streams", "read_stdin", "reserve_stdin", "reserve_stdout"]
 
 _reserved: TextIO | None = None  # the stream of the command's output; `None`: `sys.stdout`
 _replaced: list[TextIO] = []  # keeps the first `sys.stdout` open: closing it would close the buffer of `sys.__stdout__`
@@ -46,6 +46,19 @@ def read_stdin() -> bytes:
 def output_stream() -> TextIO:
     """Return the stream for the command's output."""
     return _reserved or sys.stdout
+
+
+def reserve_stdin() -> int:
+    """Reserve standard input for the command, and return its new descriptor.
+
+    Other code that reads it, such as a subprocess of an action, reads the null device.
+    """
+    descriptor = os.dup(0)
+    close_on_fork(descriptor)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return descriptor
 
 
 @contextmanager

@@ -15,23 +15,28 @@ _STANDARD_INPUT = "-"
 _CHUNK = 65_536
 
 
-async def read_texts(name: str) -> AsyncIterator[str]:
+async def read_texts(name: str, *, stdin: int = 0, errors: str = "strict") -> AsyncIterator[str]:
     """Yield the texts of a file, or of standard input (`-`), as they come. A pipe need not have ended.
 
     A thread reads, and nothing waits for it: a read of a pipe cannot be interrupted.
+
+    Args:
+        name: The file, or `-`.
+        stdin: The descriptor of standard input.
+        errors: How to decode what is not UTF-8, as for `bytes.decode`.
 
     Raises:
         CommandError: The file cannot be read, or is not UTF-8.
     """
     try:
-        descriptor = 0 if name == _STANDARD_INPUT else os.open(name, os.O_RDONLY)
+        descriptor = stdin if name == _STANDARD_INPUT else os.open(name, os.O_RDONLY)
     except OSError as error:
         raise _unreadable(name, error) from error
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(1)
     reader = threading.Thread(target=_read, args=(descriptor, loop, chunks), name="stepwave-reader", daemon=True)
     reader.start()
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors)
     chunk: bytes | OSError = b"begun"
     while chunk:
         chunk = await chunks.get()

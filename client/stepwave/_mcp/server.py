@@ -1,0 +1,112 @@
+"""A server of the Model Context Protocol whose tools run workflows."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any, TextIO, TypeAlias, cast
+
+import anyio
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
+
+from stepwave._client.aio import AsyncClient
+from stepwave._model.events import StepLog
+from stepwave.exceptions import StepwaveError
+
+from .answers import answer_of, error_answer, failed_answer
+from .progress import Progress
+from .tools import WorkflowTool
+
+__all__ = ["serve_tools"]
+
+_Context: TypeAlias = ServerRequestContext[dict[str, Any], Any]
+
+
+async def serve_tools(
+    tools: Iterable[WorkflowTool],
+    client: AsyncClient,
+    lines: AsyncIterator[str],
+    output: TextIO,
+    show_log: Callable[[StepLog], None],
+) -> None:
+    """Serve workflows as tools until the input ends. Then, and on cancellation, the runs under way are cancelled.
+
+    Args:
+        tools: The tools.
+        client: The client of the server that runs the workflows.
+        lines: The lines of the protocol's input.
+        output: The stream of the protocol's output.
+        show_log: Shows what actions log.
+    """
+    calls = _Calls({tool.tool.name: tool for tool in tools}, client, show_log)
+    server = Server(
+        "stepwave", version=version("stepwave"), on_list_tools=calls.list_tools, on_call_tool=calls.call_tool
+    )
+    stdin = cast("anyio.AsyncFile[str]", lines)  # only its lines are read
+    try:
+        async with stdio_server(stdin, anyio.wrap_file(output)) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+    except* BrokenPipeError:  # the client is gone
+        pass
+    finally:
+        await calls.close()
+
+
+class _Calls:
+    """The calls of tools. Each has a run, in a task of its own.
+
+    The protocol's library cancels the task of a call again and again until it ends. The run's task is cancelled once,
+    so that it can await the cancellation of the run.
+    """
+
+    def __init__(
+        self, tools: Mapping[str, WorkflowTool], client: AsyncClient, show_log: Callable[[StepLog], None]
+    ) -> None:
+        self._tools = tools
+        self._client = client
+        self._show_log = show_log
+        self._runs: set[asyncio.Task[types.CallToolResult]] = set()
+
+    async def list_tools(self, _context: _Context, _params: object) -> types.ListToolsResult:
+        """Return all tools."""
+        return types.ListToolsResult(tools=[tool.tool for tool in self._tools.values()])
+
+    async def call_tool(self, context: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        """Run a workflow, and return its outputs. If the call is cancelled, so is the run."""
+        tool = self._tools.get(params.name)
+        if tool is None:
+            raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name}")
+        run = asyncio.create_task(self._run(tool, params.arguments or {}, context))
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+        try:
+            return await asyncio.shield(run)
+        finally:
+            run.cancel()
+
+    async def _run(self, tool: WorkflowTool, arguments: dict[str, Any], context: _Context) -> types.CallToolResult:
+        message = tool.workflow.message
+        progress = Progress(message)
+        try:
+            async with self._client.run(message, arguments, check=False) as run:
+                async for event in run:
+                    if isinstance(event, StepLog):
+                        self._show_log(event)
+                    elif text := progress.count(event):
+                        await context.session.report_progress(progress.ended, progress.known, text)
+            return answer_of(run.result, tool.only_output)
+        except StepwaveError as error:
+            return error_answer(error, tool.workflow)
+        except ValueError as error:  # JSON cannot hold the arguments
+            return failed_answer(str(error))
+
+    async def close(self) -> None:
+        """Cancel the runs under way, and wait for that."""
+        for run in self._runs:
+            if not run.cancelling():
+                run.cancel()
+        if self._runs:
+            await asyncio.wait(self._runs)
