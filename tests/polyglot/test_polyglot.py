@@ -37,6 +37,13 @@ NAMED = {
     "code": "INVALID_ARGUMENT",
     "problem": "input/name: 3 is not of type 'string'",
 }
+REFLECTION = {
+    "services": ["stepwave.v1.OrchestratorService"],
+    "method": "rpc WatchRun ( .stepwave.v1.WatchRunRequest ) returns ( stream .stepwave.v1.WatchRunResponse );",
+    "steps": ["hello"],
+    "state": "STATE_SUCCEEDED",
+    "output": '{"hello": "Ada"}',
+}
 
 
 def build_node(folder: Path) -> list[str | Path]:
@@ -136,3 +143,7 @@ def test_a_program_made_from_the_contract_alone(program: list[str], scenario: st
 @pytest.mark.parametrize("language", ["node", "grpcurl"])
 def test_a_name_and_json_are_enough_for_a_run(language: str, shared_folder: Path, address: str) -> None:
     assert show(build(language, shared_folder), address, "named") == NAMED
+
+
+def test_reflection_is_enough_to_list_describe_plan_and_run(shared_folder: Path, address: str) -> None:
+    assert show(build("grpcurl", shared_folder), address, "reflection") == REFLECTION
