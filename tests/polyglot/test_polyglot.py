@@ -53,10 +53,15 @@ def build_node(folder: Path) -> list[str | Path]:
     return ["node", folder / "client.js"]
 
 
+def go_variables(folder: Path) -> dict[str, str]:
+    """Return the environment in which Go takes packages from a folder, and from Debian instead of the network."""
+    return {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
+
+
 def build_go(folder: Path) -> list[str | Path]:
     require("protoc", "go", Path("/usr/share/gocode/src/google.golang.org/grpc"))
     shutil.copytree(HERE / "go", folder / "src" / "client", dirs_exist_ok=True)
-    debian = {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
+    debian = go_variables(folder)
     for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
         run_silent("go", "build", "-o", folder / plugin.rpartition("/")[2], plugin, folder=folder, **debian)
     plugins = [f"--plugin={folder / plugin}" for plugin in ("protoc-gen-go", "protoc-gen-go-grpc")]

@@ -26,9 +26,12 @@ ACTIONS = ["greet", "count", "fail", "slow", "twice"]
 
 
 @asynccontextmanager
-async def hosting(program: list[str], listen: str = "127.0.0.1:0") -> AsyncIterator[tuple[str, Process]]:
-    """Run the program, and yield its address and its process."""
-    process = await asyncio.create_subprocess_exec(*program, listen, stdout=PIPE, env={**os.environ, "PROTO": PROTO})
+async def hosting(
+    program: list[str], listen: str = "127.0.0.1:0", folder: Path | None = None
+) -> AsyncIterator[tuple[str, Process]]:
+    """Run a program that hosts actions, and yield its address and its process."""
+    variables = {**os.environ, "PROTO": str(PROTO)}
+    process = await asyncio.create_subprocess_exec(*program, listen, stdout=PIPE, cwd=folder, env=variables)
     try:
         yield f"{listen.rpartition(':')[0]}:{await line_of(process)}", process
     finally:
@@ -45,13 +48,18 @@ async def line_of(process: Process) -> str:
 
 
 @asynccontextmanager
-async def serving(address: str, folder: Path, *, telemetry: Telemetry | None = None) -> AsyncIterator[AsyncClient]:
-    """Run a server with the actions of a host, and yield a client of the server."""
+async def serving(entry: str, folder: Path, *, telemetry: Telemetry | None = None) -> AsyncIterator[AsyncClient]:
+    """Run a server with a file of runnables that has an entry, and yield a client of the server."""
     file = folder / "runnables.toml"
-    file.write_text(entry_text("node", {"address": address, "actions": ACTIONS}))
+    file.write_text(entry)
     settings = Settings(listen="127.0.0.1:0", entry_points=False, journal="memory", runnables=file)
     async with Server(settings, telemetry=telemetry) as server, AsyncClient(server.address) as client:
         yield client
+
+
+def entry_of(address: str) -> str:
+    """Return the entry of the program in a file of runnables."""
+    return entry_text("node", {"address": address, "actions": ACTIONS})
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +77,7 @@ async def host(program: list[str]) -> AsyncIterator[tuple[str, Process]]:
 
 @pytest.fixture
 async def client(host: tuple[str, Process], tmp_path: Path) -> AsyncIterator[AsyncClient]:
-    async with serving(host[0], tmp_path) as client:
+    async with serving(entry_of(host[0]), tmp_path) as client:
         yield client
 
 
@@ -129,7 +137,7 @@ async def test_a_cancel_and_a_timeout_reach_a_program(client: AsyncClient, host:
 
 async def test_a_program_gets_the_trace_of_the_attempt(host: tuple[str, Process], tmp_path: Path) -> None:
     exporter = InMemorySpanExporter()
-    async with serving(host[0], tmp_path, telemetry=Telemetry(SimpleSpanProcessor(exporter))) as client:
+    async with serving(entry_of(host[0]), tmp_path, telemetry=Telemetry(SimpleSpanProcessor(exporter))) as client:
         outputs = (await client.run(one("greet", {"name": "Ada"}))).outputs
     (attempt,) = [span for span in exporter.get_finished_spans() if span.name == "stepwave.attempt"]
     context = attempt.get_span_context()

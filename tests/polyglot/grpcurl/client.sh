@@ -131,14 +131,14 @@ paging() {
 }
 
 reflection() {
-  options=(-plaintext)
+  options=(-plaintext) # the names of fields are then those of the .proto files
   local services method steps result
   services=$(grpcurl -plaintext "$address" list | jq -Rsc 'split("\n") | map(select(startswith("stepwave.")))')
   method=$(grpcurl -plaintext "$address" describe "$service.WatchRun" | grep rpc)
-  steps=$(call PlanWorkflow '{"workflow_name": "greeting"}' | jq -c '[.plan.steps[].stepId]')
+  steps=$(call PlanWorkflow '{"workflow_name": "greeting"}' | jq -c '[.plan.steps[].step_id]')
   result=$(call ExecuteWorkflow '{"workflow_name": "greeting", "input": {"json": "{\"name\": \"Ada\"}"}}' | events)
   jq -c --argjson services "$services" --arg method "$method" --argjson steps "$steps" '
-    {$services, $method, $steps} + (last.runFinished.result | {state, output: .outputs.hello.json})
+    {$services, $method, $steps} + (last.run_finished.result | {state, output: .outputs.hello.json})
   ' <<<"$result"
 }
 
