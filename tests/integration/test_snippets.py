@@ -86,9 +86,9 @@ def test_every_program_that_is_shown_has_a_test() -> None:
 
 
 def test_every_block_is_run_or_checked() -> None:
-    """Named files are written for the commands, and `sh` blocks are run.
+    """Named files are written for the commands, and `sh` blocks are run. The chart's values have tests of their own.
 
-    The chart's values have tests of their own. `tests/polyglot/test_sections.py` runs the programs of the contract's page.
+    `tests/polyglot/test_sections.py` runs the programs of the page on the contract.
     """
     for document in PAGES:
         for block in blocks(CHECKOUT / document):

@@ -53,23 +53,23 @@ def build_node(folder: Path) -> list[str | Path]:
     return ["node", folder / "client.js"]
 
 
-def go_variables(folder: Path) -> dict[str, str]:
-    """Return the environment in which Go takes packages from a folder, and from Debian instead of the network."""
-    return {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
+def go_variables(*folders: Path) -> dict[str, str]:
+    """Return the environment in which Go takes packages from folders, and from Debian instead of the network."""
+    return {"GOPATH": ":".join([*map(str, folders), "/usr/share/gocode"]), "GO111MODULE": "off"}
 
 
 def build_go(folder: Path) -> list[str | Path]:
     require("protoc", "go", Path("/usr/share/gocode/src/google.golang.org/grpc"))
-    shutil.copytree(HERE / "go", folder / "src" / "client", dirs_exist_ok=True)
-    debian = go_variables(folder)
+    shutil.copytree(HERE / "go", folder / "src", dirs_exist_ok=True)
+    debian, programs = go_variables(folder), ("client", "codec", "host")
     for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
         run_silent("go", "build", "-o", folder / plugin.rpartition("/")[2], plugin, folder=folder, **debian)
     plugins = [f"--plugin={folder / plugin}" for plugin in ("protoc-gen-go", "protoc-gen-go-grpc")]
     run_silent("protoc", "-I", PROTO, *plugins, "--go_out=src", "--go-grpc_out=src", *CONTRACT, folder=folder)
-    run_silent("gofmt", "-l", "src/client", folder=folder)
-    run_silent("go", "vet", "client", "stepwave/v1", folder=folder, **debian)
-    run_silent("go", "build", "-o", folder / "stepwave", "client", folder=folder, **debian)
-    return [folder / "stepwave"]
+    run_silent("gofmt", "-l", *programs, folder=folder / "src")
+    run_silent("go", "vet", *programs, "stepwave/v1", folder=folder, **debian)
+    run_silent("go", "build", "-o", folder, "client", "host", folder=folder, **debian)
+    return [folder / "client"]
 
 
 def build_cpp(folder: Path) -> list[str | Path]:

@@ -59,14 +59,14 @@ async def serving(entry: str, folder: Path, *, telemetry: Telemetry | None = Non
 
 def entry_of(address: str) -> str:
     """Return the entry of the program in a file of runnables."""
-    return entry_text("node", {"address": address, "actions": ACTIONS})
+    return entry_text("tools", {"address": address, "actions": ACTIONS})
 
 
-@pytest.fixture(scope="session")
-def program(shared_folder: Path) -> list[str]:
-    """Return the command that runs the host."""
-    command = build("node", shared_folder)
-    return [command[0], str(Path(command[1]).with_name("host.js"))]
+@pytest.fixture(scope="module", params=["node", "go"])
+def program(request: pytest.FixtureRequest, shared_folder: Path) -> list[str]:
+    """Return the command that runs the host in a language."""
+    *command, client = build(request.param, shared_folder)
+    return [*command, str(Path(client).with_name("host.js" if command else "host"))]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def begun(run: RunHandle) -> None:
 async def test_a_workflow_calls_actions_of_a_program_by_name_and_by_grpc_invoke(client: AsyncClient) -> None:
     flow = Workflow("greetings")
     first = flow.step("first", "greet", {"name": "Ada"})
-    named = {"runnable": "node", "action": "greet", "input": {"name": first.output["text"]}}
+    named = {"runnable": "tools", "action": "greet", "input": {"name": first.output["text"]}}
     flow.step("second", "grpc.invoke", named)
     outputs = (await client.run(flow, run_id="greetings")).outputs
     assert outputs["second"]["text"] == "Hello, Hello, Ada"
@@ -118,10 +118,10 @@ async def test_a_failure_that_a_program_reports_is_that_of_the_step(client: Asyn
 
 
 async def test_a_program_that_throws_or_does_not_know_the_action_fails_the_step(client: AsyncClient) -> None:
-    thrown = await failure_of(client, one("greet"))
+    thrown = await failure_of(client, one("greet", {}))
     assert (thrown.reason, thrown.retryable) == (FailureReason.ACTION_ERROR, True)
-    assert "TypeError" in thrown.message
-    unknown = await failure_of(client, one("grpc.invoke", {"runnable": "node", "action": "toString"}))
+    assert "name" in thrown.message
+    unknown = await failure_of(client, one("grpc.invoke", {"runnable": "tools", "action": "toString"}))
     assert (unknown.reason, unknown.retryable) == (FailureReason.NOT_FOUND, False)
 
 
@@ -129,10 +129,15 @@ async def test_a_cancel_and_a_timeout_reach_a_program(client: AsyncClient, host:
     async with client.run(one("slow"), run_id="cancelled", check=False) as run:
         await begun(run)
         await run.cancel()
-        assert await line_of(host[1]) == "interrupted cancelled: cancel"
+        assert await line_of(host[1]) == "interrupted cancelled"
     late = await client.run(one("slow", timeout=0.5), run_id="late", check=False)
     assert late.failures[0].reason is FailureReason.TIMEOUT
-    assert await line_of(host[1]) == "interrupted late: deadline"
+    assert await line_of(host[1]) == "interrupted late"
+
+
+async def test_a_program_knows_how_long_the_attempt_may_take(client: AsyncClient) -> None:
+    outputs = (await client.run(one("greet", {"name": "Ada"}, timeout=20))).outputs
+    assert 10 < outputs["only"]["left"] <= 20.1  # gRPC rounds it up
 
 
 async def test_a_program_gets_the_trace_of_the_attempt(host: tuple[str, Process], tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ async def test_a_program_gets_the_trace_of_the_attempt(host: tuple[str, Process]
     (attempt,) = [span for span in exporter.get_finished_spans() if span.name == "stepwave.attempt"]
     context = attempt.get_span_context()
     assert context is not None
-    _, trace_id, span_id, _ = outputs["only"]["traceparent"].split("-")
+    _, trace_id, span_id, _ = outputs["only"]["traceparent"][0].split("-")
     assert (trace_id, span_id) == (trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id))
 
 
@@ -160,7 +165,7 @@ async def test_a_program_that_is_killed_in_mid_stream_fails_the_step(
         host[1].kill()
         (failure,) = (await run).failures
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
-    assert failure.details == {"runnable": "node", "outcome": "unknown"}
+    assert failure.details == {"runnable": "tools", "outcome": "unknown"}
 
 
 async def test_the_retry_succeeds_when_a_killed_program_is_started_again(
@@ -189,3 +194,14 @@ async def test_a_program_that_stops_gets_no_more_attempts_and_ends_those_under_w
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
     async with asyncio.timeout(GUARD):
         assert await host[1].wait() == 0
+
+
+async def test_two_programs_take_turns(program: list[str], tmp_path: Path) -> None:
+    async with hosting(program) as (address, _):
+        port = address.rpartition(":")[2]
+        async with hosting(program, f"[::1]:{port}"), serving(entry_of(f"localhost:{port}"), tmp_path) as client:
+            flow = Workflow("turns", max_parallelism=1)
+            for number in range(20):
+                flow.step(f"greet-{number}", "greet", {"name": "Ada"})
+            outputs = (await client.run(flow)).outputs
+    assert len({answer["pid"] for answer in outputs.values()}) == 2

@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
 
 from integration.documents import Block, blocks_of
 from integration.runnables.hosts import one
-from polyglot.conftest import HERE, PATH, PROTO, run
+from polyglot.conftest import PATH, PROTO, run
 from polyglot.test_polyglot import build, go_variables
 from polyglot.test_runnables import hosting, serving
 
@@ -42,9 +41,9 @@ def packages(language: str, folder: Path, shared_folder: Path) -> dict[str, str]
         case "Node":
             (folder / "node_modules").symlink_to(node_modules(shared_folder))
         case "Go":
-            plugins = Path(build("go", shared_folder)[0]).parent
-            shutil.copy(HERE / "go" / "codec.go", folder)
-            return {**go_variables(folder.parents[1]), "PATH": f"{plugins}:{PATH}"}
+            built = Path(build("go", shared_folder)[0]).parent
+            (folder / "codec.go").write_text('package main\n\nimport _ "codec"\n')
+            return {**go_variables(folder.parents[1], built), "PATH": f"{built}:{PATH}"}
         case "Java":  # its compiler takes the generated classes as another test has compiled them
             classes = build("java", shared_folder)[2]
             return {"CLASSPATH": f".:{classes}", "JDK_JAVAC_OPTIONS": "-sourcepath none"}

@@ -23,12 +23,13 @@ class Failed extends Error {
 }
 
 /**
- * The actions by name. An action gets its input and a context: the attempt, the trace, a signal for its interruption, and `send`, which
- * sends a message of a stream. It returns the answer; nothing, if its chunks are the answer.
+ * The actions by name. An action gets its input and a context: the attempt, the seconds that it has left, its trace, a signal for its
+ * interruption, and `send`, which sends a message of the stream. It returns the answer; nothing, if its chunks are the answer.
  */
 const actions = new Map(Object.entries({
-  async greet({ name }, { attempt, traceparent }) {
-    return { text: `Hello, ${name}`, key: attempt.idempotency_key, traceparent };
+  async greet({ name }, { attempt, left, traceparent }) {
+    if (typeof name !== "string") throw new TypeError("name: not a string");
+    return { text: `Hello, ${name}`, key: attempt.idempotency_key, left, traceparent, pid: process.pid };
   },
 
   async count({ most }, { send }) {
@@ -53,7 +54,7 @@ const actions = new Map(Object.entries({
     if (attempt.attempt > 1) return { attempt: attempt.attempt };
     await send({ chunk: json("begun") });
     if (!signal.aborted) await once(signal, "abort");
-    console.log(`interrupted ${attempt.run_id}: ${signal.reason}`);
+    console.log(`interrupted ${attempt.run_id}`);
     return null; // nobody reads it
   },
 
@@ -70,9 +71,14 @@ async function outcomeOf(call, send) {
   const action = actions.get(attempt.action);
   if (!action) throw { code: grpc.status.NOT_FOUND, details: `unknown action "${attempt.action}"` };
   const interruption = new AbortController();
-  const late = () => Date.now() >= call.getDeadline();
-  call.on("cancelled", () => interruption.abort(late() ? "deadline" : "cancel"));
-  const context = { attempt, send, signal: interruption.signal, traceparent: call.metadata.get("traceparent")[0] };
+  call.on("cancelled", () => interruption.abort()); // by a cancel, or at the deadline
+  const context = {
+    attempt,
+    send,
+    signal: interruption.signal,
+    left: (call.getDeadline() - Date.now()) / 1000,
+    traceparent: call.metadata.get("traceparent"),
+  };
   try {
     const answer = await action(JSON.parse(attempt.input.json), context);
     return answer === undefined ? null : { output: json(answer) };

@@ -1,4 +1,4 @@
-// A client in Go: see ../README.md.
+// A client in Go: see ../../README.md.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
+	_ "codec"
 	stepwave "stepwave/v1"
 )
 
