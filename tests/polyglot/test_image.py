@@ -33,4 +33,5 @@ def test_grpcurl_calls_and_describes_with_the_image_alone(image: Path, address: 
     described = run("grpcurl", *options, "describe", f"{service}.WatchRun", folder=HERE)
     assert "// Streams the events of a run after a sequence." in described
     events = run("grpcurl", *options, "-d", start, address, f"{service}/ExecuteWorkflow", folder=HERE)
+    assert '"runFinished"' in events
     assert '"state": "STATE_SUCCEEDED"' in events

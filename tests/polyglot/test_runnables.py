@@ -92,8 +92,9 @@ async def begun(run: RunHandle) -> None:
 async def test_a_workflow_calls_actions_of_a_program_by_name_and_by_grpc_invoke(client: AsyncClient) -> None:
     flow = Workflow("greetings")
     first = flow.step("first", "greet", {"name": "Ada"})
-    named = {"runnable": "tools", "action": "greet", "input": {"name": first.output["text"]}}
-    flow.step("second", "grpc.invoke", named)
+    flow.step(
+        "second", "grpc.invoke", {"runnable": "tools", "action": "greet", "input": {"name": first.output["text"]}}
+    )
     outputs = (await client.run(flow, run_id="greetings")).outputs
     assert outputs["second"]["text"] == "Hello, Hello, Ada"
     assert outputs["second"]["key"] == "default/greetings/second"
