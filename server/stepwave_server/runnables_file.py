@@ -98,6 +98,8 @@ class _Action(BaseModel):
     action: Annotated[str, AfterValidator(_is_action)] | None = None
     description: Annotated[str, Field(max_length=2_048)] = ""
     input_schema: Annotated[str, BeforeValidator(_to_schema)] = ""
+    output_schema: Annotated[str, BeforeValidator(_to_schema)] = ""
+    idempotent: bool = False
 
 
 class _Runnable(BaseModel):
@@ -175,7 +177,7 @@ def _runnable(name: str, read: _Runnable, folder: Path) -> Runnable:
         key: None if (file := getattr(read, key)) is None else folder / file for key in ("ca", "cert", "key")
     }
     actions = tuple(
-        RemoteAction(name=here, remote=it.action or here, description=it.description, input_schema=it.input_schema)
+        RemoteAction(name=here, remote=it.action or here, **it.model_dump(exclude={"action"}))
         for here, it in read.actions.items()
     )
     return Runnable(

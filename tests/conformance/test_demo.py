@@ -41,7 +41,7 @@ def test_the_run_finishes_without_the_killed_server_and_host(tmp_path: Path) -> 
     assert process.returncode == 0, out + err
     assert "Weather: rain from noon, 11 to 16 °C; take an umbrella." in out
     assert re.search(r"^killed in mid-run: server [12], host [12]$", out, re.MULTILINE)
-    assert re.search(r"^the run: succeeded, attempts: .*weather 2", out, re.MULTILINE)
+    assert re.search(r"^the run: succeeded, attempts: .*calendar 2", out, re.MULTILINE)
     assert re.search(r"^events: 1 to [0-9]+, without a gap$", out, re.MULTILINE)
     assert "reconnected" in err
     assert len(_pids(out)) == 5

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from stepwave import Answer
+from stepwave import Answer, AsyncClient
 from stepwave._files import load_workflow
 from stepwave.v1 import workflow_pb2
 
@@ -35,18 +35,18 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The actions, without the simulated network latency."""
     module = load("tools")
     monkeypatch.setattr(module, "SEARCH_LATENCY_SECONDS", 0)
-    monkeypatch.setattr(module, "CALENDAR_LATENCY_SECONDS", 0)
     yield module
     module._reference().close()
 
 
 @pytest.fixture
-def weather_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    module = load("weather_service")
-    monkeypatch.setattr(module, "LATENCY_SECONDS", 0)
-    with module.weather_service() as address:
-        monkeypatch.setenv("WEATHER_SERVICE", address)
-        yield
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of the services, without latency."""
+    module = load("services")
+    monkeypatch.setattr(module, "WEATHER_LATENCY_SECONDS", 0)
+    monkeypatch.setattr(module, "CALENDAR_LATENCY_SECONDS", 0)
+    with module.services() as address:
+        yield address
 
 
 def test_search_gives_the_best_page_first(tools: ModuleType) -> None:
@@ -60,8 +60,8 @@ def test_search_accepts_any_text(tools: ModuleType, query: str) -> None:
     assert isinstance(tools.search(query), list)
 
 
-async def test_a_day_has_its_single_its_recurring_and_its_all_day_events_in_order(tools: ModuleType) -> None:
-    events = await tools.calendar(WORKSHOP_DAY)
+def test_a_day_has_its_single_its_recurring_and_its_all_day_events_in_order(tools: ModuleType, services: str) -> None:
+    events = tools.calendar(WORKSHOP_DAY, f"http://{services}/calendar.ics")
     assert [(event["start"], event["end"], event["summary"]) for event in events] == [
         ("", "", "Rita's birthday"),
         ("09:30", "09:45", "Stand-up"),
@@ -69,28 +69,20 @@ async def test_a_day_has_its_single_its_recurring_and_its_all_day_events_in_orde
     ]
 
 
-async def test_a_recurring_event_is_not_on_an_excepted_day(tools: ModuleType) -> None:
-    events = await tools.calendar(date(2026, 11, 26))
+def test_a_recurring_event_is_not_on_an_excepted_day(tools: ModuleType, services: str) -> None:
+    events = tools.calendar(date(2026, 11, 26), f"http://{services}/calendar.ics")
     assert [event["summary"] for event in events] == ["Train to Porto"]
 
 
-@pytest.mark.usefixtures("weather_service")
-def test_weather_comes_from_the_service(tools: ModuleType) -> None:
-    assert tools.weather("Lisbon", WORKSHOP_DAY) == {
-        "city": "Lisbon",
-        "day": "2026-11-24",
-        "summary": "rain from noon",
-        "low_c": 11,
-        "high_c": 16,
-        "rain_mm": 8.4,
-        "wind_kmh": 24,
-    }
-
-
-@pytest.mark.usefixtures("weather_service")
-def test_an_unknown_city_fails_with_the_message_of_the_service(tools: ModuleType) -> None:
-    with pytest.raises(LookupError, match="no weather for 'Atlantis' on '2026-11-24'"):
-        tools.weather("Atlantis", WORKSHOP_DAY)
+async def test_an_unknown_city_fails_with_the_message_of_the_service(services: str) -> None:
+    flow, url = load_workflow(EXAMPLE / "briefing.yaml").message, f"http://{services}"
+    given = {"day": "2026-11-24", "city": "Atlantis", "topic": "", "calendar_url": f"{url}/calendar.ics"}
+    given["weather_url"] = f"{url}/weather"
+    async with AsyncClient.local([load("tools")], http_allow=[services]) as client:
+        result = await client.run(flow, given, check=False)
+    (failure,) = result.failures
+    assert (failure.step_id, failure.reason) == ("weather", "not_found")
+    assert "no weather for 'Atlantis' on '2026-11-24'" in failure.message
 
 
 async def test_combine_streams_its_lines_then_answers_with_the_whole(tools: ModuleType) -> None:

@@ -3,21 +3,28 @@
 import json
 from pathlib import Path
 
-from tools import calendar, combine, search, weather
+from tools import calendar, combine, search
 
 from stepwave import Client, RunResult, Workflow
 
 INPUT = Path(__file__).with_name("input.json")
 
 
+def input_for(services: str) -> dict[str, str]:
+    """Return the input, with services at another URL than that of the file."""
+    given: dict[str, str] = json.loads(INPUT.read_text("utf-8"))
+    return {**given, "calendar_url": f"{services}/calendar.ics", "weather_url": f"{services}/weather"}
+
+
 def briefing(*, max_parallelism: int = 0) -> Workflow:
     """Build the workflow; with `max_parallelism=1`, its steps run one after another."""
     flow = Workflow("briefing", max_parallelism=max_parallelism)
     day, city, topic = flow.input["day"], flow.input["city"], flow.input["topic"]
+    where = {"city": city, "day": day}
     reading = flow.step("search", search, {"query": topic})
-    events = flow.step("calendar", calendar, {"day": day})
-    forecast = flow.step("weather", weather, {"city": city, "day": day})
-    sources = {"events": events.output, "weather": forecast.output, "reading": reading.output}
+    events = flow.step("calendar", calendar, {"day": day, "url": flow.input["calendar_url"]})
+    forecast = flow.step("weather", "http.request", {"url": flow.input["weather_url"], "query": where})
+    sources = {"events": events.output, "weather": forecast.output["body"], "reading": reading.output}
     flow.step("combine", combine, {"day": day, "topic": topic, **sources})
     return flow
 

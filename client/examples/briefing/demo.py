@@ -4,18 +4,17 @@ It works from any folder and uses no network beyond this machine: `python client
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, NoReturn
 
-from briefing import INPUT, briefing, text_of
-from weather_service import weather_service
+from briefing import briefing, input_for, text_of
+from services import services
 
 from stepwave import Client
 
@@ -25,13 +24,12 @@ STOP_SECONDS = 20
 
 
 @contextmanager
-def stepwave_server(weather: str) -> Iterator[str]:
-    """Run a Stepwave server with the briefing's actions, and yield its address."""
-    command = [STEPWAVE, "serve", "--listen", "127.0.0.1:0", "--journal", "memory", "--actions", "tools"]
-    environment = {**os.environ, "WEATHER_SERVICE": weather}
+def stepwave_server(services: str) -> Iterator[str]:
+    """Run a Stepwave server with the briefing's actions, which may call the services. Yield its address."""
+    options = ["--listen", "127.0.0.1:0", "--journal", "memory", "--actions", "tools", "--http-allow", services]
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(  # noqa: S603 - the command is ours
-            command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
+            [STEPWAVE, "serve", *options], cwd=HERE, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
         )
         with process:
             try:
@@ -59,12 +57,16 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def run_with_live_view(address: str) -> None:
+def run_with_live_view(address: str, given: str) -> None:
     """Run the workflow file from the command line: a live view on a terminal, a line for each event elsewhere.
 
     Both go to standard error. The answer goes to standard output; it is read from the server later.
+
+    Args:
+        address: The address of the server.
+        given: A file with the run's input.
     """
-    command = ["run", "briefing.yaml", "--server", address, "--input", "@input.json"]
+    command = ["run", "briefing.yaml", "--server", address, "--input", f"@{given}"]
     print("$ stepwave", *command, ">/dev/null", flush=True)
     done = subprocess.run([STEPWAVE, *command], cwd=HERE, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - ours
     if done.returncode:
@@ -79,12 +81,16 @@ def compare(parallel: timedelta, sequential: timedelta) -> str:
 
 
 def main() -> None:
-    with weather_service() as weather, stepwave_server(weather) as address, Client(address) as client:
-        run_with_live_view(address)
+    with services() as opened, stepwave_server(opened) as address, Client(address) as client:
+        given = input_for(f"http://{opened}")
+        with NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(given, file)
+            file.flush()
+            run_with_live_view(address, file.name)
         run = next(iter(client.runs(workflow="briefing")))
         parallel = client.result(run.run_id)
         print(f"\n{text_of(parallel)}\n\nThe same workflow, one step at a time (max_parallelism=1) …\n", flush=True)
-        sequential = client.run(briefing(max_parallelism=1), json.loads(INPUT.read_text("utf-8")))
+        sequential = client.run(briefing(max_parallelism=1), given)
     print(compare(parallel.duration, sequential.duration))
 
 

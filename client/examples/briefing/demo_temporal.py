@@ -5,6 +5,7 @@ them: `python client/examples/briefing/demo_temporal.py`. Temporal's server come
 """
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,16 +15,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from threading import Event
 from typing import IO
 from uuid import uuid4
 
 import psutil
-from briefing import text_of
+from briefing import input_for, text_of
+from services import services
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
-from weather_service import weather_service
 
 from stepwave import AsyncClient, NotFound, RunResult
 
@@ -154,12 +155,12 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def start_stepwave(stack: ExitStack, temporal: str, weather: str) -> tuple[list[Process], list[Process], str]:
+def start_stepwave(stack: ExitStack, temporal: str, services: str) -> tuple[list[Process], list[Process], str]:
     """Start two servers and two hosts. Return them, and the address of both servers for a client."""
     variables = {
         "STEPWAVE_TEMPORAL_ADDRESS": temporal,
         "STEPWAVE_TEMPORAL_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
-        "WEATHER_SERVICE": weather,
+        "STEPWAVE_HTTP_ALLOW": services,
     }
     serve = (STEPWAVE, "serve", "--engine", "temporal", "--listen", "127.0.0.1:0")
     host = (STEPWAVE, "host", "tools", "--drain-timeout", "1s")
@@ -180,7 +181,7 @@ async def kill_in_mid_run(
     hosts: Sequence[Process],
     command: asyncio.Future[int],
 ) -> tuple[str, str]:
-    """Kill two processes while the step `weather` runs, and return their names.
+    """Kill two processes while the step `calendar` runs, and return their names.
 
     Args:
         temporal: The client of Temporal.
@@ -198,7 +199,7 @@ async def kill_in_mid_run(
                 pending = (await handle.describe()).raw_description.pending_activities
             except RPCError:  # the run has not started yet
                 continue
-            workers = [one.last_worker_identity for one in pending if one.activity_type.name == "weather"]
+            workers = [one.last_worker_identity for one in pending if one.activity_type.name == "calendar"]
             host = next((one for one in hosts if f"{one.pid}@" in str(workers)), None)
             ports = _peer_ports(client)
             connected = [one for one in servers if one.address.rpartition(":")[2] in ports]
@@ -239,22 +240,36 @@ async def _wait_for_run(client: AsyncClient, run_id: str) -> None:
                 return
 
 
-async def run_with_live_view(address: str, run_id: str, command: asyncio.Future[int]) -> None:
+async def run_with_live_view(address: str, run_id: str, given: str, command: asyncio.Future[int]) -> None:
     """Run the workflow file from the command line, as `make demo` does.
 
     Args:
         address: The address of both servers.
         run_id: The run.
-        command: Gets the process id of the command.
+        given: A file with its input.
+        command: Gets the process id of the command; where the live view is lines of text, with the first of them.
 
     Raises:
         DemoFailed: The command has failed.
     """
-    arguments = ["run", "briefing.yaml", "--server", address, "--input", "@input.json", "--run-id", run_id]
+    arguments = ["run", "briefing.yaml", "--server", address, "--run-id", run_id, "--input", f"@{given}"]
     print("\n$ stepwave", *arguments, ">/dev/null", flush=True)
-    process = await asyncio.create_subprocess_exec(STEPWAVE, *arguments, cwd=HERE, stdout=subprocess.DEVNULL)
-    command.set_result(process.pid)
+    live = sys.stderr.isatty()
+    process = await asyncio.create_subprocess_exec(
+        STEPWAVE,
+        *arguments,
+        cwd=HERE,
+        stdout=subprocess.DEVNULL,
+        stderr=None if live else subprocess.PIPE,
+    )
     try:
+        if process.stderr is not None:
+            async for line in process.stderr:
+                print(line.decode(), end="", file=sys.stderr)
+                if not command.done():  # its stream is open: it has shown the first event
+                    command.set_result(process.pid)
+        if not command.done():
+            command.set_result(process.pid)
         code = await process.wait()
     finally:
         if process.returncode is None:
@@ -282,13 +297,16 @@ async def main() -> None:
     with ExitStack() as stack:
         print("Starting Temporal, two servers and two hosts …", flush=True)
         address, temporal = await start_temporal(stack)
-        killing = Event()  # the weather service answers after it, so that the run cannot end before
-        weather = stack.enter_context(weather_service(killing))
-        servers, hosts, target = start_stepwave(stack, address, weather)
+        killing = Event()  # the services answer after it, so that the run cannot end before
+        opened = stack.enter_context(services(killing))
+        servers, hosts, target = start_stepwave(stack, address, opened)
+        given = stack.enter_context(NamedTemporaryFile("w", suffix=".json"))
+        json.dump(input_for(f"http://{opened}"), given)
+        given.flush()
         run_id = f"briefing-{uuid4().hex[:8]}"
         async with asyncio.TaskGroup() as tasks:
             command: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            tasks.create_task(run_with_live_view(target, run_id, command))
+            tasks.create_task(run_with_live_view(target, run_id, given.name, command))
             watched = tasks.create_task(watch(target, run_id))
             killed = tasks.create_task(kill_in_mid_run(temporal, run_id, servers, hosts, command))
             killed.add_done_callback(lambda _: killing.set())

@@ -124,7 +124,11 @@ export interface Action {
   readonly description: string;
   /** A JSON Schema, as JSON text. */
   readonly inputSchema: string;
+  /** A JSON Schema of the output where it is JSON, as JSON text; empty: not known. */
+  readonly outputSchema: string;
   readonly streaming: boolean;
+  /** Whether to run it twice with the same input has the same effect as to run it once; false: not known. */
+  readonly idempotent: boolean;
   readonly source: string;
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import TypeAlias, TypeVar, overload
 
-__all__ = ["UNKNOWN_ACTION", "ActionLike", "action", "action_name", "is_same_target", "name_of"]
+__all__ = ["UNKNOWN_ACTION", "ActionLike", "action", "action_name", "is_idempotent", "is_same_target", "name_of"]
 
 # A marked function or class, or the name of an action of the server.
 ActionLike: TypeAlias = Callable[..., object] | str
@@ -15,6 +15,7 @@ UNKNOWN_ACTION = "UNKNOWN_ACTION"
 """The reason of a violation: the server has no action of this name."""
 
 _MARK = "__stepwave_action__"
+_IDEMPOTENT = "__stepwave_idempotent__"
 _WRAPPERS = (staticmethod, classmethod)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
@@ -26,10 +27,10 @@ def action(target: Target, /) -> Target: ...
 
 
 @overload
-def action(name: str = "", /) -> Callable[[Target], Target]: ...
+def action(name: str = "", /, *, idempotent: bool = False) -> Callable[[Target], Target]: ...
 
 
-def action(target: Target | str = "", /) -> Target | Callable[[Target], Target]:
+def action(target: Target | str = "", /, *, idempotent: bool = False) -> Target | Callable[[Target], Target]:
     """Mark a function, or a class with `invoke` and/or `stream`, as an action.
 
     The function or class is returned unchanged, so it can be called and tested as before. Each parameter gets the value
@@ -43,17 +44,19 @@ def action(target: Target | str = "", /) -> Target | Callable[[Target], Target]:
     Args:
         target: The function or class, when used as `@action`. Its own name is the action's, as for `@action()`.
         name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
+        idempotent: Whether to run it twice with the same input has the same effect as to run it once. `ListActions`
+            tells it to callers; the server retries and resumes steps of all actions.
 
     Raises:
         TypeError: The target cannot be an action, has no name of its own, or cannot be marked.
         ValueError: The name is malformed.
     """
     if target == "":
-        return lambda marked: _mark(marked, _own_name(marked))
+        return lambda marked: _mark(marked, _own_name(marked), idempotent=idempotent)
     if isinstance(target, str):
         name = _checked_name(target)
-        return lambda marked: _mark(marked, name)
-    return _mark(target, _own_name(target))
+        return lambda marked: _mark(marked, name, idempotent=idempotent)
+    return _mark(target, _own_name(target), idempotent=idempotent)
 
 
 def _own_name(target: object) -> str:
@@ -81,7 +84,7 @@ def _is_runnable(target: object) -> bool:
     return callable(target) or hasattr(target, "invoke") or hasattr(target, "stream")
 
 
-def _mark(target: Target, name: str) -> Target:
+def _mark(target: Target, name: str, *, idempotent: bool) -> Target:
     if inspect.isclass(target):
         if not (hasattr(target, "invoke") or hasattr(target, "stream")):
             raise TypeError(f"class {target.__name__} has neither `invoke` nor `stream`")
@@ -89,6 +92,7 @@ def _mark(target: Target, name: str) -> Target:
         raise _no_action(target)
     try:
         setattr(target, _MARK, name)
+        setattr(target, _IDEMPOTENT, idempotent)
     except Exception as error:  # an object may raise anything from `__setattr__`
         kind = type(target).__name__
         raise TypeError(f"an object of {kind} cannot be marked; functools.partial(…) of it can") from error
@@ -100,14 +104,24 @@ def action_name(target: object) -> str | None:
 
     Subclasses and instances do not inherit the mark of a class.
     """
+    name = _marked(target, _MARK)
+    return name if isinstance(name, str) else None
+
+
+def is_idempotent(target: object) -> bool:
+    """Return whether `action` was told that a target is idempotent."""
+    return _marked(target, _IDEMPOTENT) is True
+
+
+def _marked(target: object, mark: str) -> object:
+    """Return a mark of a target itself; `None`: it has none."""
     try:
         if isinstance(target, MethodType):
             target = target.__func__
         own = type.__getattribute__(target, "__dict__") if isinstance(target, type) else vars(target)
     except Exception:  # an object without attributes, or a proxy without a target
         return None
-    name = own.get(_MARK)
-    return name if isinstance(name, str) else None
+    return own.get(mark)
 
 
 def is_same_target(one: object, other: object) -> bool:

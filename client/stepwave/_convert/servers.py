@@ -31,6 +31,8 @@ def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
         streaming=message.streaming,
         source=message.source,
         limits=tuple(map(_limit, message.limits)),
+        output_schema=_schema(message.output_schema),
+        idempotent=message.idempotent,
     )
 
 

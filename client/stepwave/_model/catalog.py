@@ -240,6 +240,8 @@ class ActionInfo(Plain):
         streaming: Whether it answers in chunks.
         source: Where it was loaded from, such as `tools:search` or `built-in`.
         limits: The server's limits on it; all apply.
+        output_schema: A JSON Schema of the output where it is JSON, as its author declares it; empty: not known.
+        idempotent: Whether to run it twice with the same input has the same effect as to run it once; false: not known.
     """
 
     name: str
@@ -248,6 +250,8 @@ class ActionInfo(Plain):
     streaming: bool
     source: str
     limits: tuple[ActionLimit, ...] = ()
+    output_schema: Mapping[str, JSON] = field(default_factory=dict, metadata=PAYLOADS)
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

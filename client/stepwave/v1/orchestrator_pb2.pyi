@@ -1568,6 +1568,8 @@ class Action(_message.Message):
     STREAMING_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    IDEMPOTENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the action, as used in steps."""
     description: _builtins.str
@@ -1578,6 +1580,12 @@ class Action(_message.Message):
     """If true, the action answers in chunks."""
     source: _builtins.str
     """The source of the action, for example `tools:search` or `built-in`."""
+    output_schema: _builtins.str
+    """A JSON Schema (draft 2020-12) of the output where it is JSON and not bytes, as JSON text. The author declares it, and outputs are
+    not checked against it. Empty: not known.
+    """
+    idempotent: _builtins.bool
+    """If true, its author declares that to run it twice with the same input has the same effect as to run it once. False: not known."""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
         """The configured limits of the action. All of them apply. Empty: only the server's `max_attempts_in_flight` applies."""
@@ -1591,10 +1599,12 @@ class Action(_message.Message):
         streaming: _builtins.bool = ...,
         source: _builtins.str = ...,
         limits: _abc.Iterable[Global___Limit] | None = ...,
+        output_schema: _builtins.str = ...,
+        idempotent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema", b"input_schema", "limits", b"limits", "name", b"name", "source", b"source", "streaming", b"streaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "idempotent", b"idempotent", "input_schema", b"input_schema", "limits", b"limits", "name", b"name", "output_schema", b"output_schema", "source", b"source", "streaming", b"streaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

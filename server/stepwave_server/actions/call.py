@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, cast
 import jsonpointer
 from pydantic import AliasChoices, AliasPath, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import ArgsKwargs, ErrorDetails
 
 from stepwave._actions.context import Context
@@ -22,6 +21,7 @@ from stepwave._actions.hints import advice, is_context, read_hint
 from stepwave._actions.typed_dicts import accept_typed_dicts
 from stepwave._values.payload import Blob
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.output_schema import SilentSchema
 from stepwave_server.actions.values import Unread, load
 from stepwave_server.core.model import Payload, Reason
 from stepwave_server.core.validate import did_you_mean
@@ -281,17 +281,11 @@ def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     return all(left == right for left, right in zip(one, other, strict=False))
 
 
-class _Schema(GenerateJsonSchema):
-    """Makes JSON Schemas without warnings: a default that JSON cannot hold is left out."""
-
-    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as the base class declares it
-
-
 def _schema(checker: TypeAdapter[dict[str, object]] | None, whole: str, name: str) -> Mapping[str, object]:
     if checker is None:
         return {}
     try:
-        raw = checker.json_schema(schema_generator=_Schema)
+        raw = checker.json_schema(schema_generator=SilentSchema)
         # A bound may be infinite, which JSON cannot hold.
         schema: dict[str, Any] = json.loads(json.dumps(raw), parse_constant=lambda _: None)
     except Exception:  # a type that JSON Schema cannot describe

@@ -11,7 +11,7 @@ from stepwave._actions.context import Answer, Context
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.outbound.bodies import is_json
-from stepwave_server.actions.outbound.completion import Completion
+from stepwave_server.actions.outbound.completion import ChatAnswer, Completion
 from stepwave_server.actions.outbound.outgoing import Outgoing
 from stepwave_server.actions.outbound.sse import events_in
 from stepwave_server.actions.values import dump
@@ -20,7 +20,7 @@ from stepwave_server.core.model import Reason
 if TYPE_CHECKING:
     from stepwave_server.actions.outbound.client import Incoming
 
-__all__ = ["chat_complete"]
+__all__ = ["ChatAnswer", "chat_complete"]
 
 END = "[DONE]"
 """The event that ends a stream."""

@@ -49,7 +49,9 @@ class DescribedAction:
         name: The name by which steps refer to it.
         description: The first paragraph of its docstring.
         input_schema: A JSON Schema of its input, as JSON text; empty or `{}`: any input.
+        output_schema: A JSON Schema of its output, as JSON text; empty: not known.
         streaming: Whether it answers in chunks.
+        idempotent: Whether to run it twice has the same effect as to run it once; false: not known.
         source: Its source, as `module:function`, or `built-in`.
         keys: The keys of the input that it takes; `None`: it takes the whole input.
         takes_others: Whether it takes any other key as well.
@@ -58,7 +60,9 @@ class DescribedAction:
     name: str
     description: str = ""
     input_schema: str = ""
+    output_schema: str = ""
     streaming: bool = False
+    idempotent: bool = False
     source: str = ""
     keys: tuple[str, ...] | None = None
     takes_others: bool = False
@@ -70,7 +74,9 @@ class DescribedAction:
             name=action.name,
             description=action.description,
             input_schema=action.input_schema,
+            output_schema=action.output_schema,
             streaming=action.streaming,
+            idempotent=action.idempotent,
             source=action.source,
             keys=action.keys,
             takes_others=action.takes_others,

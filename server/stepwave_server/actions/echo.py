@@ -6,7 +6,7 @@ from stepwave_server.actions.values import Unread
 __all__ = ["echo"]
 
 
-@action("core.echo")
+@action("core.echo", idempotent=True)
 async def echo(input: Unread | None = None) -> Unread | None:
     """Answer with the input, unchanged."""
     return input

@@ -25,7 +25,7 @@ ReasonName = Literal[
 ]
 
 
-@action("core.fail")
+@action("core.fail", idempotent=True)
 async def fail(
     message: Annotated[str, Field(description="What the failure says.")] = "failed on request",
     reason: Annotated[ReasonName, Field(description="The kind of failure.")] = "action_error",

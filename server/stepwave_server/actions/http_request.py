@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from stepwave._actions.action import action
 from stepwave._actions.context import Context
@@ -15,10 +16,19 @@ from stepwave_server.actions.outbound.outgoing import Outgoing, Value
 from stepwave_server.actions.values import dump
 from stepwave_server.core.model import Reason
 
-__all__ = ["http_request"]
+__all__ = ["HttpAnswer", "http_request"]
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """Methods that have the same effect when a request is sent twice (RFC 9110, section 9.2.2)."""
+
+
+class HttpAnswer(TypedDict):
+    """The output of `http.request`, unless the body is bytes: these are the whole output then."""
+
+    status: int
+    headers: dict[str, str]
+    body: object
+
 
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -85,9 +95,9 @@ def http_request(outbound: Outbound) -> Callable[..., object]:
     return request
 
 
-def _answer(status: int, headers: Mapping[str, str], body: object) -> object:
+def _answer(status: int, headers: Mapping[str, str], body: object) -> HttpAnswer | Blob:
     """Return the output. Bytes are the whole of it: JSON cannot hold them."""
-    return body if isinstance(body, Blob) else {"status": status, "headers": dict(headers), "body": body}
+    return body if isinstance(body, Blob) else HttpAnswer(status=status, headers=dict(headers), body=body)
 
 
 def _content(json: object, body: str | None, max_bytes: int) -> tuple[bytes | None, dict[str, str]]:

@@ -20,7 +20,9 @@ class KnownAction(Protocol):
         name: The name by which steps refer to it.
         description: The first paragraph of its docstring.
         input_schema: A JSON Schema of its input, as JSON text.
+        output_schema: A JSON Schema of its output, as JSON text; empty: not known.
         streaming: Whether it answers in chunks.
+        idempotent: Whether to run it twice has the same effect as to run it once; false: not known.
         source: Its source, as `module:function`, or `built-in`.
     """
 
@@ -34,7 +36,13 @@ class KnownAction(Protocol):
     def input_schema(self) -> str: ...  # noqa: D102 - see the class
 
     @property
+    def output_schema(self) -> str: ...  # noqa: D102 - see the class
+
+    @property
     def streaming(self) -> bool: ...  # noqa: D102 - see the class
+
+    @property
+    def idempotent(self) -> bool: ...  # noqa: D102 - see the class
 
     @property
     def source(self) -> str: ...  # noqa: D102 - see the class

@@ -12,15 +12,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar, cast
 
-from stepwave._actions.action import action_name, is_same_target
+from stepwave._actions.action import action_name, is_idempotent, is_same_target
 from stepwave._actions.context import Context
 from stepwave._actions.hints import chunk_type, code_of, is_text, method_name, read_return_hint
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
-from stepwave_server.actions.chat_complete import chat_complete
+from stepwave_server.actions.chat_complete import ChatAnswer, chat_complete
 from stepwave_server.actions.failures import cut
-from stepwave_server.actions.http_request import http_request
+from stepwave_server.actions.http_request import HttpAnswer, http_request
 from stepwave_server.actions.outbound import Outbound
+from stepwave_server.actions.output_schema import output_schema
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import keep_numbers
 from stepwave_server.core.model import Payload
@@ -30,8 +31,8 @@ __all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
 ENTRY_POINTS = "stepwave.actions"
 BUILT_IN = tuple(f"stepwave_server.actions.{name}" for name in ("echo", "fail", "sleep", "wait", "workflow"))
-CALLING = (chat_complete, http_request)
-"""Built-in actions that call other services."""
+CALLING = {chat_complete: ChatAnswer, http_request: HttpAnswer}
+"""Built-in actions that call other services, and the types of their answers."""
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ class Action:
         name: The name by which steps refer to it.
         description: The first paragraph of its docstring.
         input_schema: A JSON Schema of its input, as JSON text.
+        output_schema: A JSON Schema of its output where it is JSON, as JSON text; empty: not known.
+        idempotent: Whether its author says that to run it twice has the same effect as to run it once.
         streaming: Whether it answers in chunks, judged by its kind of function and its hints.
         threaded: Whether it is called on a thread, which cannot be interrupted.
         source: Its source, as `module:function`, or `built-in`.
@@ -60,6 +63,8 @@ class Action:
     name: str
     description: str
     input_schema: str
+    output_schema: str
+    idempotent: bool
     streaming: bool
     threaded: bool
     source: str
@@ -69,7 +74,15 @@ class Action:
     _text: bool
 
     @classmethod
-    def of(cls, target: object, *, name: str = "", source: str = "", call: inspect.Signature | None = None) -> "Action":
+    def of(
+        cls,
+        target: object,
+        *,
+        name: str = "",
+        source: str = "",
+        call: inspect.Signature | None = None,
+        answer: object = None,
+    ) -> "Action":
         """Create an action from a target marked by `stepwave.action`. A class is instantiated once, without arguments.
 
         Args:
@@ -77,6 +90,7 @@ class Action:
             name: The name, if the target is not marked.
             source: The source, for messages; by default the target's module and name.
             call: The signature, if `inspect` cannot tell it.
+            answer: The type of its answer, if its return type does not tell it.
 
         Raises:
             ActionsError: The target is not marked, cannot be instantiated, or has parameters that cannot be filled.
@@ -95,6 +109,8 @@ class Action:
             name=name,
             description=_description(target),
             input_schema=json.dumps(signature.schema),
+            output_schema=output_schema(target, answer),
+            idempotent=is_idempotent(target),
             streaming=_streams(function, chunk),
             threaded=not _is_async(function),
             source=source,
@@ -244,8 +260,8 @@ class Registry:
         for name in BUILT_IN:
             self._add_module(_import(name), source="built-in")
         outbound = outbound or Outbound()
-        for make in CALLING:
-            self._add(Action.of(make(outbound), source="built-in"))
+        for make, answer in CALLING.items():
+            self._add(Action.of(make(outbound), source="built-in", answer=answer))
         for item in actions:
             self._try(self._add_item, item)
         if entry_points:

@@ -16,6 +16,6 @@ class WorkflowCall(TypedDict, total=False):
 
 
 @action("core.workflow")
-async def workflow(input: WorkflowCall) -> None:
+async def workflow(input: WorkflowCall) -> object:
     """Run a workflow of the server by its name, or one in the JSON form of the contract's `Workflow`."""
     raise AssertionError("the engine runs this action itself")

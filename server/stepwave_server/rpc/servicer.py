@@ -260,7 +260,9 @@ class Orchestrator:
                 name=action.name,
                 description=action.description,
                 input_schema=action.input_schema,
+                output_schema=action.output_schema,
                 streaming=action.streaming,
+                idempotent=action.idempotent,
                 source=action.source,
             )
             for action in await self._engine.list_actions()

@@ -86,9 +86,20 @@ async def test_an_actions_schema_describes_its_input(serve: Serve, connect: Conn
         jsonschema.validate({"query": "x", "limit": "many"}, schema)
 
 
-async def test_every_built_in_action_publishes_a_valid_schema(client: RawClient) -> None:
+async def test_an_actions_output_and_whether_it_may_be_repeated_are_listed(serve: Serve, connect: Connect) -> None:
+    @action(idempotent=True)
+    async def count(text: str) -> int:
+        return len(text)
+
+    actions = await _actions(connect(await serve(count)))
+    assert (json.loads(actions["count"].output_schema), actions["count"].idempotent) == ({"type": "integer"}, True)
+    assert (actions["core.workflow"].output_schema, actions["core.workflow"].idempotent) == ("", False)
+
+
+async def test_every_built_in_action_publishes_valid_schemas(client: RawClient) -> None:
     for found in (await _actions(client)).values():
         jsonschema.Draft202012Validator.check_schema(json.loads(found.input_schema))
+        jsonschema.Draft202012Validator.check_schema(json.loads(found.output_schema or "{}"))
 
 
 async def test_actions_come_in_pages(client: RawClient) -> None:

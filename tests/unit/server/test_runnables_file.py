@@ -24,6 +24,8 @@ stream = false
 action = "search_v2"
 description = "Finds pages."
 input_schema = {type = "object", required = ["query"]}
+output_schema = {type = "string"}
+idempotent = true
 
 [runnables.search.actions.fetch]
 input_schema = '{"type": "object"}'
@@ -60,6 +62,8 @@ def test_everything_may_be_said() -> None:
                 remote="search_v2",
                 description="Finds pages.",
                 input_schema='{"type": "object", "required": ["query"]}',
+                output_schema='{"type": "string"}',
+                idempotent=True,
             ),
             RemoteAction(name="fetch", remote="fetch", input_schema='{"type": "object"}'),
         ),

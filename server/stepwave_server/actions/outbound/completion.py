@@ -3,15 +3,50 @@
 from collections.abc import Mapping
 from typing import NoReturn
 
+from typing_extensions import TypedDict
+
 from stepwave_server.actions.error_classification import classify_response
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.outbound.bodies import read_json
 from stepwave_server.actions.values import load
 from stepwave_server.core.model import Reason
 
-__all__ = ["Completion"]
+__all__ = ["ChatAnswer", "Completion"]
 
 MAX_TOOL_CALLS = 1_000
+
+
+class ToolCall(TypedDict):
+    """A call of a tool that a model asks for.
+
+    Attributes:
+        id: The model's id of the call.
+        name: The name of the tool.
+        arguments: Its arguments; a text, if what the model wrote is not JSON.
+    """
+
+    id: str
+    name: str
+    arguments: object
+
+
+class ChatAnswer(TypedDict):
+    """The output of `chat.complete`.
+
+    Attributes:
+        text: The text of the answer.
+        tool_calls: The tools that the model asks to call.
+        finish_reason: Why the model has ended; `None`: it has not said so.
+        usage: The tokens that it counted; `None`: it has not told them.
+        model: The model that answered.
+    """
+
+    text: str
+    tool_calls: list[ToolCall]
+    finish_reason: str | None
+    usage: object
+    model: str
+
 
 _STATUSES = (
     ("rate_limit", 429),
@@ -64,15 +99,15 @@ class Completion:
             self._refuse()
         return "".join([self._choice(self._mapping(choice)) for choice in choices])
 
-    def output(self) -> dict[str, object]:
+    def output(self) -> ChatAnswer:
         """Return the output of the step."""
-        return {
-            "text": "".join(self._texts),
-            "tool_calls": [call.value() for _, call in sorted(self._calls.items())],
-            "finish_reason": self.finish_reason,
-            "usage": self._usage,
-            "model": self._model,
-        }
+        return ChatAnswer(
+            text="".join(self._texts),
+            tool_calls=[call.value() for _, call in sorted(self._calls.items())],
+            finish_reason=self.finish_reason,
+            usage=self._usage,
+            model=self._model,
+        )
 
     def _choice(self, choice: Mapping[str, object]) -> str:
         """Add a choice, and return its text. Others than the first are not asked for."""
@@ -132,14 +167,14 @@ class _ToolCall:
         self.name = ""
         self.arguments: list[str] = []
 
-    def value(self) -> dict[str, object]:
+    def value(self) -> ToolCall:
         """Return the call as data. Arguments that are not JSON stay a text: models may write anything."""
         text = "".join(self.arguments)
         try:
             arguments: object = load(text) if text else {}
         except (ValueError, RecursionError):
             arguments = text
-        return {"id": self.id, "name": self.name, "arguments": arguments}
+        return ToolCall(id=self.id, name=self.name, arguments=arguments)
 
 
 def _text(value: object) -> str:

@@ -15,12 +15,16 @@ class RemoteAction:
         remote: Its name at the service.
         description: What it does, for `ListActions`.
         input_schema: A JSON Schema of its input, as JSON text; empty: any input.
+        output_schema: A JSON Schema of its output, as JSON text; empty: not known.
+        idempotent: Whether to run it twice has the same effect as to run it once; false: not known.
     """
 
     name: str
     remote: str
     description: str = ""
     input_schema: str = ""
+    output_schema: str = ""
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

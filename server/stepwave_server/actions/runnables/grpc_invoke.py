@@ -120,8 +120,12 @@ def _named_action(connection: Connection, action: RemoteAction) -> Action:
         streaming=base.streaming,
         source=source,
     )
-    given = {field.name: getattr(base, field.name) for field in fields(base)}
-    given |= {"description": action.description, "input_schema": action.input_schema or "{}"}
+    given = {field.name: getattr(base, field.name) for field in fields(base)} | {
+        "description": action.description,
+        "input_schema": action.input_schema or "{}",
+        "output_schema": action.output_schema,
+        "idempotent": action.idempotent,
+    }
     return _NamedAction(**given, described=described)
 
 

@@ -36,7 +36,7 @@ MAX_SIGNALS = 500
 """Announcements after which the workflow continues as a new one."""
 
 MAX_BYTES = 1_500_000
-"""Bytes of all entries. Temporal bounds a memo to 2 MB. An entry that does not fit loses its schema, or is left out."""
+"""Bytes of all entries. Temporal bounds a memo to 2 MB. An entry that does not fit loses schemas, or is left out."""
 
 Entries: TypeAlias = dict[str, dict[str, Any]]
 """Descriptions of actions as JSON, by name."""
@@ -52,7 +52,9 @@ def to_entry(action: DescribedAction) -> dict[str, Any]:
     return {
         "description": action.description,
         "input_schema": action.input_schema,
+        "output_schema": action.output_schema,
         "streaming": action.streaming,
+        "idempotent": action.idempotent,
         "source": action.source,
         "keys": None if action.keys is None else list(action.keys),
         "takes_others": action.takes_others,
@@ -66,7 +68,9 @@ def from_entry(name: str, entry: Mapping[str, Any]) -> DescribedAction:
         name,
         description=str(entry.get("description", "")),
         input_schema=str(entry.get("input_schema", "")),
+        output_schema=str(entry.get("output_schema", "")),
         streaming=bool(entry.get("streaming")),
+        idempotent=bool(entry.get("idempotent")),
         source=str(entry.get("source", "")),
         keys=None if keys is None else tuple(map(str, keys)),
         takes_others=bool(entry.get("takes_others")),
@@ -119,7 +123,8 @@ class CatalogWorkflow:
 def fitting(entries: Entries, name: str, entry: dict[str, Any]) -> dict[str, Any] | None:
     """Return a new entry as far as there is room for it beside others; `None`: there is none."""
     room = MAX_BYTES - sum(_size(other, kept) for other, kept in entries.items() if other != name)
-    for form in (entry, {**entry, "input_schema": ""}):
+    without_output = {**entry, "output_schema": ""}
+    for form in (entry, without_output, {**without_output, "input_schema": ""}):
         if _size(name, form) <= room:
             return form
     return None

@@ -34,11 +34,24 @@ MAX_STATS_ACTIONS = 100
 
 
 def to_action(
-    *, name: str, description: str, input_schema: str, streaming: bool, source: str
+    *,
+    name: str,
+    description: str,
+    input_schema: str,
+    output_schema: str,
+    streaming: bool,
+    idempotent: bool,
+    source: str,
 ) -> orchestrator_pb2.Action:
     """Return an action as a message."""
     return orchestrator_pb2.Action(
-        name=name, description=description, input_schema=input_schema, streaming=streaming, source=source
+        name=name,
+        description=description,
+        input_schema=input_schema,
+        output_schema=output_schema,
+        streaming=streaming,
+        idempotent=idempotent,
+        source=source,
     )
 
 

@@ -9,7 +9,9 @@ from stepwave_server.actions.described import DescribedAction
 from stepwave_server.engine.temporal.catalog import parts_of
 from stepwave_server.engine.temporal.catalog_workflow import MAX_BYTES, Entries, fitting, from_entry, to_entry
 
-FULL = DescribedAction("act", "Does it.", '{"type": "object"}', True, "module:act", ("a", "b"), True)
+FULL = DescribedAction(
+    "act", "Does it.", '{"type": "object"}', '{"type": "string"}', True, True, "module:act", ("a", "b"), True
+)
 WHOLE = DescribedAction("act", keys=None)
 NOTHING = DescribedAction("act", keys=())
 
@@ -23,13 +25,16 @@ def test_an_entry_of_a_later_version_is_read_as_far_as_it_is_known() -> None:
     assert from_entry("act", {"source": "x", "more": 1}) == DescribedAction("act", source="x")
 
 
-def test_an_entry_without_room_loses_its_schema_and_then_its_place() -> None:
-    entry = to_entry(DescribedAction("large", input_schema="x" * 1_000))
+def test_an_entry_without_room_loses_its_schemas_and_then_its_place() -> None:
+    entry = to_entry(DescribedAction("large", input_schema="x" * 1_000, output_schema="x" * 1_000))
     entries: Entries = {"other": to_entry(DescribedAction("other", description="x" * (MAX_BYTES - 1_000)))}
-    assert fitting(entries, "large", entry) == {**entry, "input_schema": ""}
+    assert fitting(entries, "large", entry) == {**entry, "input_schema": "", "output_schema": ""}
+    assert fitting({}, "large", entry) == entry
+    entries["other"]["description"] = "x" * (MAX_BYTES - 2_000)
+    assert fitting(entries, "large", entry) == {**entry, "output_schema": ""}
+    entries["other"]["description"] = "x" * (MAX_BYTES - 1_000)
     entries["other"]["description"] += "x" * 850
     assert fitting(entries, "large", entry) is None
-    assert fitting({}, "large", entry) == entry
 
 
 def test_announcements_are_parted_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
