@@ -12,6 +12,8 @@ from polyglot.conftest import PATH, PROTO, run
 from polyglot.test_polyglot import build, go_variables
 from polyglot.test_runnables import hosting, serving
 
+pytestmark = pytest.mark.timeout(300)
+
 PAGE = (PROTO / "README.md").read_text("utf-8")
 CLIENTS = ["Node", "Go", "Java", "C++", "Python without the SDK"]
 HOSTS = "Hosting actions"
@@ -57,7 +59,6 @@ def node_modules(shared_folder: Path) -> Path:
     return Path(build("node", shared_folder)[1]).with_name("node_modules")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("language", CLIENTS)
 def test_the_program_of_a_section_prints_what_the_page_says(
     language: str, tmp_path: Path, shared_folder: Path, address: str
