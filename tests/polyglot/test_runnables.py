@@ -203,7 +203,7 @@ async def test_two_programs_take_turns(program: list[str], tmp_path: Path) -> No
     async with hosting(program) as (address, _):
         port = address.rpartition(":")[2]
         async with hosting(program, f"[::1]:{port}"), serving(entry_of(f"localhost:{port}"), tmp_path) as client:
-            served = set()
+            served: set[object] = set()
             async with asyncio.timeout(GUARD):
                 while len(served) < 2:
                     outputs = (await client.run(one("greet", {"name": "Ada"}))).outputs
