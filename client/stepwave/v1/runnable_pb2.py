@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from stepwave.v1 import event_pb2 as stepwave_dot_v1_dot_event__pb2
 from stepwave.v1 import payload_pb2 as stepwave_dot_v1_dot_payload__pb2
 from stepwave.v1 import run_pb2 as stepwave_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwave/v1/runnable.proto\x12\x0bstepwave.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19stepwave/v1/payload.proto\x1a\x15stepwave/v1/run.proto\"6\n\rInvokeRequest\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.Attempt\"l\n\x0eInvokeResponse\x12&\n\x06output\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.stepwave.v1.FailureH\x00\x42\t\n\x07outcome\"6\n\rStreamRequest\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.Attempt\"\xbb\x01\n\x0eStreamResponse\x12%\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x15.stepwave.v1.ProgressH\x00\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12\'\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x14.stepwave.v1.FailureH\x00\x42\x06\n\x04kind\"?\n\x08Progress\x12\x15\n\x08\x66raction\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x02 \x01(\tB\x0b\n\t_fraction\"\xca\x01\n\x07\x41ttempt\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0f\n\x07step_id\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12#\n\x05input\x18\x06 \x01(\x0b\x32\x14.stepwave.v1.Payload\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x99\x01\n\x0fRunnableService\x12\x41\n\x06Invoke\x12\x1a.stepwave.v1.InvokeRequest\x1a\x1b.stepwave.v1.InvokeResponse\x12\x43\n\x06Stream\x12\x1a.stepwave.v1.StreamRequest\x1a\x1b.stepwave.v1.StreamResponse0\x01\x42g\n\x0bstepwave.v1B\rRunnableProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwave/v1/runnable.proto\x12\x0bstepwave.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17stepwave/v1/event.proto\x1a\x19stepwave/v1/payload.proto\x1a\x15stepwave/v1/run.proto\"6\n\rInvokeRequest\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.Attempt\"l\n\x0eInvokeResponse\x12&\n\x06output\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.stepwave.v1.FailureH\x00\x42\t\n\x07outcome\"6\n\rStreamRequest\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.Attempt\"\xdc\x01\n\x0eStreamResponse\x12%\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x15.stepwave.v1.ProgressH\x00\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12\'\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x14.stepwave.v1.FailureH\x00\x12\x1f\n\x03log\x18\x05 \x01(\x0b\x32\x10.stepwave.v1.LogH\x00\x42\x06\n\x04kind\"L\n\x03Log\x12$\n\x05level\x18\x01 \x01(\x0e\x32\x15.stepwave.v1.LogLevel\x12\x0e\n\x06logger\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"?\n\x08Progress\x12\x15\n\x08\x66raction\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x02 \x01(\tB\x0b\n\t_fraction\"\xca\x01\n\x07\x41ttempt\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0f\n\x07step_id\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12#\n\x05input\x18\x06 \x01(\x0b\x32\x14.stepwave.v1.Payload\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x99\x01\n\x0fRunnableService\x12\x41\n\x06Invoke\x12\x1a.stepwave.v1.InvokeRequest\x1a\x1b.stepwave.v1.InvokeResponse\x12\x43\n\x06Stream\x12\x1a.stepwave.v1.StreamRequest\x1a\x1b.stepwave.v1.StreamResponse0\x01\x42g\n\x0bstepwave.v1B\rRunnableProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +36,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwave.v1.runnable_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013stepwave.v1B\rRunnableProtoP\001Z\026stepwave/v1;stepwavev1\242\002\003STW\252\002\013Stepwave.V1\312\002\013Stepwave\\V1\352\002\014Stepwave::V1'
-  _globals['_INVOKEREQUEST']._serialized_start=126
-  _globals['_INVOKEREQUEST']._serialized_end=180
-  _globals['_INVOKERESPONSE']._serialized_start=182
-  _globals['_INVOKERESPONSE']._serialized_end=290
-  _globals['_STREAMREQUEST']._serialized_start=292
-  _globals['_STREAMREQUEST']._serialized_end=346
-  _globals['_STREAMRESPONSE']._serialized_start=349
-  _globals['_STREAMRESPONSE']._serialized_end=536
-  _globals['_PROGRESS']._serialized_start=538
-  _globals['_PROGRESS']._serialized_end=601
-  _globals['_ATTEMPT']._serialized_start=604
-  _globals['_ATTEMPT']._serialized_end=806
-  _globals['_RUNNABLESERVICE']._serialized_start=809
-  _globals['_RUNNABLESERVICE']._serialized_end=962
+  _globals['_INVOKEREQUEST']._serialized_start=151
+  _globals['_INVOKEREQUEST']._serialized_end=205
+  _globals['_INVOKERESPONSE']._serialized_start=207
+  _globals['_INVOKERESPONSE']._serialized_end=315
+  _globals['_STREAMREQUEST']._serialized_start=317
+  _globals['_STREAMREQUEST']._serialized_end=371
+  _globals['_STREAMRESPONSE']._serialized_start=374
+  _globals['_STREAMRESPONSE']._serialized_end=594
+  _globals['_LOG']._serialized_start=596
+  _globals['_LOG']._serialized_end=672
+  _globals['_PROGRESS']._serialized_start=674
+  _globals['_PROGRESS']._serialized_end=737
+  _globals['_ATTEMPT']._serialized_start=740
+  _globals['_ATTEMPT']._serialized_end=942
+  _globals['_RUNNABLESERVICE']._serialized_start=945
+  _globals['_RUNNABLESERVICE']._serialized_end=1098
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from stepwave.v1 import event_pb2 as _event_pb2
 from stepwave.v1 import payload_pb2 as _payload_pb2
 from stepwave.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
@@ -111,6 +112,7 @@ class StreamResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chunk(self) -> _payload_pb2.Payload:
         """A part of the answer."""
@@ -127,6 +129,10 @@ class StreamResponse(_message.Message):
     def failure(self) -> _run_pb2.Failure:
         """The failure."""
 
+    @_builtins.property
+    def log(self) -> Global___Log:
+        """A message that the action logs. The run's watchers see it, and `ListRunLogs` returns it."""
+
     def __init__(
         self,
         *,
@@ -134,16 +140,47 @@ class StreamResponse(_message.Message):
         progress: Global___Progress | None = ...,
         output: _payload_pb2.Payload | None = ...,
         failure: _run_pb2.Failure | None = ...,
+        log: Global___Log | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "failure", b"failure", "kind", b"kind", "output", b"output", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "failure", b"failure", "kind", b"kind", "log", b"log", "output", b"output", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "failure", b"failure", "kind", b"kind", "output", b"output", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "failure", b"failure", "kind", b"kind", "log", b"log", "output", b"output", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["chunk", "progress", "output", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["chunk", "progress", "output", "failure", "log"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___StreamResponse: _TypeAlias = StreamResponse  # noqa: Y015
+
+@_typing.final
+class Log(_message.Message):
+    """A message that an action logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    LOGGER_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    level: _event_pb2.LogLevel.ValueType
+    """The severity. Not set: `LOG_LEVEL_INFO`."""
+    logger: _builtins.str
+    """The name of the logger. May be empty. Only the first 256 characters are kept."""
+    message: _builtins.str
+    """The message, which may have several lines. Only the first 8 KiB are kept."""
+    def __init__(
+        self,
+        *,
+        level: _event_pb2.LogLevel.ValueType = ...,
+        logger: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "logger", b"logger", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Log: _TypeAlias = Log  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):

@@ -5,18 +5,21 @@ from math import isfinite
 from typing import TypeAlias
 
 from stepwave._values.json import json_problem
-from stepwave.v1 import payload_pb2, run_pb2, runnable_pb2
+from stepwave.v1 import event_pb2, payload_pb2, run_pb2, runnable_pb2
 from stepwave_server.core.info import DEFAULT_NAMESPACE
 from stepwave_server.core.model import Failure, Payload, Reason, payload_size
 from stepwave_server.core.validate import Violation
+from stepwave_server.wire.events.encode import LogEntry, LogLevel
 from stepwave_server.wire.values import clean, fill_failure, fill_payload, fill_time, from_failure, from_payload
 
 __all__ = [
     "AnswerMalformed",
     "Message",
     "Output",
+    "ShownLog",
     "ShownProgress",
     "attempt_problems",
+    "encode_log",
     "from_invoke_response",
     "from_stream_response",
     "to_attempt",
@@ -28,6 +31,7 @@ MAX_ID = 4_096
 """Characters of an id. Those of the children of nested steps are long."""
 
 _REASONS = frozenset(int(reason) for reason in Reason)
+_LEVELS = frozenset(int(level) for level in LogLevel)
 
 
 class AnswerMalformed(ValueError):
@@ -49,8 +53,15 @@ class ShownProgress:
     message: str
 
 
-Message: TypeAlias = Payload | ShownProgress | Output | Failure
-"""A message of a streamed attempt: a chunk, its progress, its answer or its failure."""
+@dataclass(frozen=True, slots=True)
+class ShownLog:
+    """A message that the action logged; `data`: an encoded `Log`."""
+
+    data: bytes
+
+
+Message: TypeAlias = Payload | ShownProgress | LogEntry | Output | Failure
+"""A message of a streamed attempt: a chunk, its progress, what it logged, its answer or its failure."""
 
 
 def to_attempt(
@@ -118,20 +129,28 @@ def to_invoke_response(outcome: Payload | Failure) -> runnable_pb2.InvokeRespons
     return response
 
 
-def to_stream_response(message: Message) -> runnable_pb2.StreamResponse:
-    """Return a chunk, the progress, the answer or the failure of an attempt as a message of a stream."""
+def encode_log(entry: LogEntry) -> bytes:
+    """Return what an action logged as an encoded `Log`."""
+    level = event_pb2.LogLevel.ValueType(entry.level.value)
+    return runnable_pb2.Log(level=level, logger=clean(entry.logger), message=clean(entry.message)).SerializeToString()
+
+
+def to_stream_response(shown: Payload | ShownProgress | ShownLog | Output | Failure) -> runnable_pb2.StreamResponse:
+    """Return a chunk, the progress, what is logged, the answer or the failure of an attempt as a message."""
     response = runnable_pb2.StreamResponse()
-    match message:
+    match shown:
         case Failure():
-            fill_failure(response.failure, message)
+            fill_failure(response.failure, shown)
         case Output(payload):
             fill_payload(response.output, payload)
         case ShownProgress(fraction, text):
             response.progress.message = clean(text)
             if fraction is not None:
                 response.progress.fraction = fraction
+        case ShownLog(data):
+            response.log.MergeFromString(data)
         case _:
-            fill_payload(response.chunk, message)
+            fill_payload(response.chunk, shown)
     return response
 
 
@@ -164,6 +183,8 @@ def from_stream_response(response: runnable_pb2.StreamResponse) -> Message:
             return Output(_payload(response.output, "answer"))
         case "failure":
             return _failure(response.failure)
+        case "log":
+            return _log(response.log)
     raise AnswerMalformed("it sent a message of no kind that this server knows")
 
 
@@ -182,6 +203,12 @@ def _progress(message: runnable_pb2.Progress) -> ShownProgress:
     if not (isfinite(message.fraction) and 0 <= message.fraction <= 1):
         raise AnswerMalformed(f"its progress is {message.fraction}, and must be between 0 and 1")
     return ShownProgress(message.fraction, message.message)
+
+
+def _log(message: runnable_pb2.Log) -> LogEntry:
+    """Return what an action logged. A severity that this server does not know counts as `INFO`."""
+    level = LogLevel(message.level) if message.level in _LEVELS else LogLevel.INFO
+    return LogEntry(level, message.logger, message.message)
 
 
 def _failure(message: run_pb2.Failure) -> Failure:

@@ -13,7 +13,21 @@ from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.telemetry import Telemetry
 
-ACTIONS = ("add", "same", "bytes_of", "count", "summed", "refuse", "told", "hold", "begin_of", "end_of", "die", "large")
+ACTIONS = (
+    "add",
+    "same",
+    "bytes_of",
+    "count",
+    "summed",
+    "refuse",
+    "talk",
+    "told",
+    "hold",
+    "begin_of",
+    "end_of",
+    "die",
+    "large",
+)
 
 
 class Connect(Protocol):

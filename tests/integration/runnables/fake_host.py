@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 from grpc.aio import ServicerContext
 
-from stepwave.v1 import payload_pb2, run_pb2, runnable_pb2
+from stepwave.v1 import event_pb2, payload_pb2, run_pb2, runnable_pb2
 from stepwave_server.rpc.health import Health
 
 __all__ = ["FakeHost", "Said", "chunk", "failure", "output", "progress", "serving_fake"]
@@ -26,6 +26,11 @@ def chunk(json: str) -> runnable_pb2.StreamResponse:
 
 def output(json: str) -> runnable_pb2.StreamResponse:
     return runnable_pb2.StreamResponse(output=payload_pb2.Payload(json=json))
+
+
+def log(level: int, message: str) -> runnable_pb2.StreamResponse:
+    """A message that the action logs."""
+    return runnable_pb2.StreamResponse(log=runnable_pb2.Log(level=event_pb2.LogLevel.ValueType(level), message=message))
 
 
 def progress(fraction: float) -> runnable_pb2.StreamResponse:

@@ -1,6 +1,7 @@
 """The actions of a host in another process."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections import defaultdict
@@ -69,6 +70,15 @@ async def told(context: Context) -> dict[str, object]:
         "span": f"{span.span_id:016x}",
         "left": left,
     }
+
+
+@action
+async def talk(context: Context) -> str:
+    """Log messages, by the logger of the context and by another one."""
+    context.logger.info("looking for %s", "lakes")
+    logging.getLogger("library").warning("few lakes are left")
+    context.logger.error("the search failed", exc_info=LookupError("no lake"))
+    return "done"
 
 
 @action

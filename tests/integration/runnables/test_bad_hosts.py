@@ -16,6 +16,7 @@ from integration.runnables.fake_host import (
     Said,
     chunk,
     failure,
+    log,
     output,
     progress,
     serving_fake,
@@ -48,8 +49,10 @@ async def client(connect: Connect, fake: FakeHost) -> AsyncClient:
         ([failure(7, "no"), output("1")], ERROR, "it answered twice"),
         ([output("1"), chunk("2")], ERROR, "it went on after its answer"),
         ([output("1"), progress(1)], ERROR, "it went on after its answer"),
+        ([output("1"), log(2, "late")], ERROR, "it went on after its answer"),
         ([], ERROR, "it ended without an answer"),
         ([progress(0.5)], ERROR, "it ended without an answer"),
+        ([log(2, "about to answer")], ERROR, "it ended without an answer"),
         ([runnable_pb2.StreamResponse()], ERROR, "it sent a message of no kind that this server knows"),
         ([b"\x12\x05"], ERROR, "it sent a message of another contract"),
         ([output("{1")], ERROR, "its answer is not JSON"),
@@ -68,6 +71,14 @@ async def test_a_host_that_breaks_the_contract_fails_the_step_for_good(
     found = await failure_of(client, one("add"))
     assert (found.reason, found.retryable) == (reason, False)
     assert message in found.message
+
+
+async def test_logs_of_a_host_are_bounded_and_unknown_severities_are_info(client: AsyncClient, fake: FakeHost) -> None:
+    fake.says = [log(99, "x" * 100_000), log(0, "second"), output("1")]
+    await client.run(one("add"), run_id="logging")
+    first, second = [it async for it in client.logs("logging")]
+    assert (first.level, len(first.message.encode())) == ("info", 8_192)
+    assert (second.level, second.logger, second.message) == ("info", "stepwave.action", "second")
 
 
 async def test_an_error_in_mid_stream_leaves_the_outcome_unknown(client: AsyncClient, fake: FakeHost) -> None:

@@ -22,6 +22,7 @@ from stepwave import (
     Retry,
     RunHandle,
     StepChunk,
+    StepLog,
     StepProgress,
     Workflow,
 )
@@ -76,6 +77,19 @@ async def test_chunks_and_progress_pass_through(client: AsyncClient) -> None:
     assert [event.value for event in events if isinstance(event, StepChunk)] == ["1 ", "2 ", "3 "]
     assert [event.fraction for event in events if isinstance(event, StepProgress)][-1] == 1
     assert result.outputs == {"only": "1 2 3 "}
+
+
+async def test_what_an_action_logs_there_is_in_the_logs_of_the_run(client: AsyncClient) -> None:
+    async with client.run(one("talk"), run_id="talking") as run:
+        shown = [event async for event in run if isinstance(event, StepLog)]
+    kept = [log async for log in client.logs("talking")]
+    for logs in (shown, kept):
+        assert [(log.level, log.logger, log.message.partition("\n")[0]) for log in logs] == [
+            ("info", "stepwave.action", "looking for lakes"),
+            ("warning", "library", "few lakes are left"),
+            ("error", "stepwave.action", "the search failed"),
+        ]
+        assert "LookupError: no lake" in logs[-1].message
 
 
 async def test_an_explicit_answer_replaces_the_chunks(client: AsyncClient) -> None:

@@ -15,6 +15,7 @@ from stepwave_server.actions.runnables.entry import Runnable
 from stepwave_server.actions.runnables.errors import failed_call, malformed, not_connected, too_late
 from stepwave_server.core.model import Failure
 from stepwave_server.telemetry.parent import current_headers
+from stepwave_server.wire.events.encode import LogEntry
 from stepwave_server.wire.runnables import (
     AnswerMalformed,
     Message,
@@ -80,7 +81,7 @@ class Connection:
         return self._read(from_invoke_response, runnable_pb2.InvokeResponse, data)
 
     async def stream(self, attempt: runnable_pb2.Attempt) -> AsyncGenerator[Message]:
-        """Run an attempt there. Yield its chunks and progress, and then its answer or its failure, if it sent one.
+        """Run an attempt there. Yield its chunks, progress and logs, then its answer or its failure, if there is one.
 
         Raises:
             ActionFailed: The call failed, or the messages are not those of the contract.
@@ -98,7 +99,7 @@ class Connection:
                     await self._check_end(call)
                     yield message
                     return
-                has_chunks = has_chunks or not isinstance(message, ShownProgress)
+                has_chunks = has_chunks or not isinstance(message, (ShownProgress, LogEntry))
                 yield message
         except grpc.aio.AioRpcError as error:
             raise failed_call(self.runnable, error, connected=connected, begun=begun) from error

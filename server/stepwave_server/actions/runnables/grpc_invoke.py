@@ -1,6 +1,7 @@
 """`grpc.invoke`, and the actions of other processes that have names of their own here."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields
@@ -20,6 +21,7 @@ from stepwave_server.actions.runnables.errors import failed_attempt
 from stepwave_server.actions.values import Unread, dump, load
 from stepwave_server.core.model import Blob, Failure, Payload, Reason
 from stepwave_server.core.validate import did_you_mean
+from stepwave_server.wire.events.encode import LogEntry
 from stepwave_server.wire.runnables import Output, ShownProgress, to_attempt
 
 __all__ = ["GRPC_INVOKE", "Runnables"]
@@ -148,6 +150,8 @@ async def _call(connection: Connection, action: str, given: Payload, context: Co
             match message:
                 case ShownProgress(fraction, text):
                     context.progress(fraction, text)
+                case LogEntry():
+                    _log(context, message)
                 case Output() | Failure():
                     yield Answer(cast("None", _answer_of(connection, message)))
                 case _:
@@ -163,6 +167,14 @@ def _answer_of(connection: Connection, outcome: Output | Failure) -> Unread:
     if isinstance(outcome, Failure):
         raise failed_attempt(connection.runnable, outcome)
     return Unread(outcome.payload)
+
+
+def _log(context: Context, entry: LogEntry) -> None:
+    """Log what an action of another process logged, under the name of its logger there."""
+    logger, level = context.logger.logger, entry.level * 10
+    if logger.isEnabledFor(level):
+        name = entry.logger or logger.name
+        logger.handle(logging.LogRecord(name, level, "", 0, entry.message, None, None))
 
 
 def _chunk(chunk: Payload) -> object:

@@ -26,7 +26,7 @@ from stepwave_server.engine.errors import HostStopping, NoFreeSlot
 from stepwave_server.telemetry import Measures
 from stepwave_server.telemetry.parent import variables_of
 from stepwave_server.wire.events.encode import LogEntry
-from stepwave_server.wire.runnables import ShownProgress
+from stepwave_server.wire.runnables import ShownLog, ShownProgress, encode_log
 
 __all__ = ["AttemptHost", "HostedAttempt", "HostedStep", "Shown"]
 
@@ -34,10 +34,10 @@ NO_TIMEOUT = 36_525 * 24 * 3600.0
 """Seconds of an attempt without a timeout: a hundred years. A longer timeout is as long."""
 
 MAX_WAITING_BYTES = 4 << 20
-"""Bytes of chunks that wait for a caller. A slow caller misses chunks beyond them, as a slow watcher of a run does."""
+"""Bytes of chunks and logs that wait for a caller. A slow caller misses some beyond them, as a slow watcher does."""
 
-CHUNK_BYTES = 64
-"""Bytes that a chunk counts for beside those of its payload."""
+SHOWN_BYTES = 64
+"""Bytes that a chunk or a logged message counts for beside those of its content."""
 
 LEFT = Failure(Reason.UNAVAILABLE, "the host stopped while the attempt ran", retryable=True)
 GONE = Failure(Reason.CANCELLED, "the caller has ended the call")
@@ -71,8 +71,8 @@ class HostedStep:
     headers: Mapping[str, str]
 
 
-Shown: TypeAlias = Payload | ShownProgress
-"""A report of an attempt under way: a chunk, or its progress."""
+Shown: TypeAlias = Payload | ShownProgress | ShownLog
+"""A report of an attempt under way: a chunk, its progress, or what it logged."""
 
 
 class AttemptHost:
@@ -182,7 +182,7 @@ class HostedAttempt:
         self._step = step
         self.key = step.key
         self.action = action
-        self.log = _NoLog()
+        self.log = _Log()
         self.reports = _Reports()
         self._outcome: asyncio.Future[Input] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -274,17 +274,24 @@ class _Reports:
         return taken
 
     def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
-        """Keep a chunk, unless too many wait."""
-        size = payload_size(chunk) + CHUNK_BYTES
-        if self._bytes + size <= MAX_WAITING_BYTES:
-            self._bytes += size
-            self._add(chunk)
+        """Keep a chunk, unless too much waits."""
+        self._add_bounded(chunk, payload_size(chunk))
+
+    def log(self, data: bytes) -> None:
+        """Keep what the action logged, unless too much waits."""
+        self._add_bounded(ShownLog(data), len(data))
 
     def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
         """Keep the progress. Of several in a row, the newest counts."""
         if self.waiting_items and isinstance(self.waiting_items[-1], ShownProgress):
             self.waiting_items.pop()
         self._add(ShownProgress(fraction, message))
+
+    def _add_bounded(self, shown: Shown, size: int) -> None:
+        size += SHOWN_BYTES
+        if self._bytes + size <= MAX_WAITING_BYTES:
+            self._bytes += size
+            self._add(shown)
 
     def _add(self, shown: Shown) -> None:
         self.waiting_items.append(shown)
@@ -296,13 +303,10 @@ class _Reports:
     def still_waiting(self, attempt: Attempt) -> None:
         """Do nothing: an attempt here has started."""
 
-    def log(self, data: bytes) -> None:
-        """Do nothing: the log of the process has it."""
 
+class _Log:
+    """The log of an attempt, which its caller keeps."""
 
-class _NoLog:
-    """The log of an attempt whose caller takes none."""
-
-    def add(self, step_id: str, attempt: int, entry: LogEntry) -> bytes | None:
-        """Keep nothing: the log of the process has it."""
-        return None
+    def add(self, step_id: str, attempt: int, entry: LogEntry) -> bytes:
+        """Return what the caller gets."""
+        return encode_log(entry)
