@@ -17,7 +17,7 @@ from integration.runnables.hosts import entry_text, failure_of, one
 from integration.server.raw_client import GUARD
 from polyglot.conftest import PROTO
 from polyglot.test_polyglot import build
-from stepwave import AsyncClient, FailureReason, Retry, RunHandle, StepChunk, StepProgress, Workflow
+from stepwave import AsyncClient, FailureReason, Retry, RunHandle, StepChunk, StepLog, StepProgress, Workflow
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.telemetry import Telemetry
@@ -102,13 +102,14 @@ async def test_a_workflow_calls_actions_of_a_program_by_name_and_by_grpc_invoke(
     assert outputs["second"]["key"] == "default/greetings/second"
 
 
-async def test_chunks_and_progress_of_a_program_reach_the_watcher(client: AsyncClient) -> None:
+async def test_chunks_progress_and_logs_of_a_program_reach_the_watcher(client: AsyncClient) -> None:
     async with client.run(one("count", {"most": 3})) as run:
         events = [event async for event in run]
         result = await run
     assert [event.value for event in events if isinstance(event, StepChunk)] == ["1 ", "2 ", "3 "]
     shown = [(event.fraction, event.message) for event in events if isinstance(event, StepProgress)]
     assert shown[-1] == (1, "counted to 3")
+    assert [event.message for event in events if isinstance(event, StepLog)] == ["counting to 3"]
     assert result.outputs == {"only": "1 2 3 "}
 
 

@@ -33,6 +33,7 @@ const actions = new Map(Object.entries({
   },
 
   async count({ most }, { send }) {
+    await send({ log: { message: `counting to ${most}` } });
     for (let number = 1; number <= most; number++) {
       await send({ chunk: json(`${number} `) });
       await send({ progress: { fraction: number / most, message: `counted to ${number}` } });

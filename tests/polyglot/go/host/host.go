@@ -62,6 +62,10 @@ func greet(ctx context.Context, call call) (any, error) {
 
 func count(_ context.Context, call call) (any, error) {
 	most := call.input["most"].(float64)
+	message := &stepwave.Log{Message: fmt.Sprintf("counting to %v", most)}
+	if err := call.send(&stepwave.StreamResponse{Kind: &stepwave.StreamResponse_Log{Log: message}}); err != nil {
+		return nil, err
+	}
 	for number := 1.0; number <= most; number++ {
 		if err := call.send(chunk(fmt.Sprintf("%v ", number))); err != nil {
 			return nil, err
