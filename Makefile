@@ -81,6 +81,13 @@ GENERATE = python -m grpc_tools.protoc -I proto --python_out=$(1) --grpc_python_
 proto: $(STAMP) ## Generate client/stepwave/v1 and server/deploy/http.binpb from proto/
 	$(call GENERATE,client,server/deploy/http.binpb)
 
+IMAGE = dist/stepwave.binpb
+
+.PHONY: proto-image
+proto-image: $(STAMP) ## Write the contract as a descriptor set with its imports and comments to IMAGE (default: dist/stepwave.binpb)
+	@mkdir -p $(dir $(IMAGE))
+	buf build proto --as-file-descriptor-set --output $(IMAGE)
+
 .PHONY: proto-check
 proto-check: $(STAMP) # Fail if the generated code does not match proto/
 	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; $(call GENERATE,"$$out","$$out/http.binpb"); \

@@ -15,10 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Block", "Reader", "blocks"]
+__all__ = ["Block", "Reader", "blocks", "blocks_of"]
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-_FILE = re.compile(r"# (?P<name>\w+\.\w+)\n")
+_FILE = re.compile(r"(?:#|//) (?P<name>\w+\.\w+)\n")
 _PROMPT = re.compile(r"‹(\d+)›")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ADDRESS = re.compile(r"^(127\.0\.0\.1:\d+)\r?$", re.MULTILINE)
@@ -42,7 +42,12 @@ class Block:
 
 def blocks(document: Path) -> list[Block]:
     """Return the blocks of code in a document."""
-    return [Block(each["language"], each["text"]) for each in _BLOCK.finditer(document.read_text("utf-8"))]
+    return blocks_of(document.read_text("utf-8"))
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Return the blocks of code in a text."""
+    return [Block(each["language"], each["text"]) for each in _BLOCK.finditer(text)]
 
 
 class Terminal:

@@ -86,11 +86,14 @@ def test_every_program_that_is_shown_has_a_test() -> None:
 
 
 def test_every_block_is_run_or_checked() -> None:
-    """Named files are written for the commands, and `sh` blocks are run. The chart's values have tests of their own."""
+    """Named files are written for the commands, and `sh` blocks are run. The chart's values have tests of their own.
+
+    `tests/polyglot/test_sections.py` runs the programs of the page on the contract.
+    """
     for document in PAGES:
         for block in blocks(CHECKOUT / document):
             is_run = document in DOCUMENTS and (block.language in {"sh", "python"} or block.file is not None)
-            is_checked = block.language in {"", "dockerfile"} or document.startswith("server/deploy/helm/")
+            is_checked = block.language in {"", "dockerfile"} or document.startswith(("server/deploy/helm/", "proto/"))
             assert is_run or is_checked or block.text in OTHERS, (document, block.text)
 
 
@@ -227,7 +230,15 @@ async def test_grpcurl_succeeds_as_shown(command: Shown, tmp_path: Path) -> None
         asked = await asyncio.create_subprocess_exec(system_tool("grpcurl"), *words, stdout=asyncio.subprocess.PIPE)
         answer, _ = await asked.communicate()
     assert asked.returncode == 0
-    assert "rpc ExecuteWorkflow" in answer.decode() or '"state": "STATE_SUCCEEDED"' in answer.decode()
+    expected = {"list": "stepwave.v1.OrchestratorService\n", "describe": "rpc ExecuteWorkflow"}
+    by_method = {"PlanWorkflow": '"wave_sizes"', "ExecuteWorkflow": '"state": "STATE_SUCCEEDED"'}
+    assert {**expected, **by_method}[_asked(command)] in answer.decode()
+
+
+def _asked(command: Shown) -> str:
+    """Return what a command of grpcurl asks for: a method, or about the services."""
+    verbs = [word for word in command.words if word in {"list", "describe"}]
+    return verbs[0] if verbs else command.words[-1].rpartition("/")[2]
 
 
 def test_the_drawing_of_a_graph_is_what_the_command_prints(tmp_path: Path) -> None:

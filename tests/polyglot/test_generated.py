@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polyglot.conftest import CONTRACT, HERE, PATH, PROTO, once, require, run, run_silent
-from polyglot.test_polyglot import build_go
+from polyglot.conftest import CONTRACT, HERE, PATH, PROTO, require, run, run_silent
+from polyglot.test_polyglot import build
 
 FILES = {
     "csharp": "Orchestrator.cs",
@@ -38,8 +38,8 @@ def test_generated_typescript_passes_the_strict_compiler(tmp_path: Path) -> None
 
 
 def test_buf_generates_what_the_template_lists(tmp_path: Path, shared_folder: Path) -> None:
-    once(shared_folder / "go", build_go)
-    path = f"{shared_folder / 'go'}{os.pathsep}{PATH}"
+    plugins = Path(build("go", shared_folder)[0]).parent
+    path = f"{plugins}{os.pathsep}{PATH}"
     run_silent("buf", "generate", PROTO, "--template", PROTO / "buf.gen.yaml", folder=tmp_path, PATH=path)
     made = {file.relative_to(tmp_path / "gen").parts[0] for file in (tmp_path / "gen").rglob("*.*")}
     assert made == {"go", "cpp", "csharp", "java", "ruby"}

@@ -37,6 +37,13 @@ NAMED = {
     "code": "INVALID_ARGUMENT",
     "problem": "input/name: 3 is not of type 'string'",
 }
+REFLECTION = {
+    "services": ["stepwave.v1.OrchestratorService"],
+    "method": "rpc WatchRun ( .stepwave.v1.WatchRunRequest ) returns ( stream .stepwave.v1.WatchRunResponse );",
+    "steps": ["hello"],
+    "state": "STATE_SUCCEEDED",
+    "output": '{"hello": "Ada"}',
+}
 
 
 def build_node(folder: Path) -> list[str | Path]:
@@ -46,18 +53,23 @@ def build_node(folder: Path) -> list[str | Path]:
     return ["node", folder / "client.js"]
 
 
+def go_variables(*folders: Path) -> dict[str, str]:
+    """Return the environment in which Go takes packages from folders, and from Debian instead of the network."""
+    return {"GOPATH": ":".join([*map(str, folders), "/usr/share/gocode"]), "GO111MODULE": "off"}
+
+
 def build_go(folder: Path) -> list[str | Path]:
     require("protoc", "go", Path("/usr/share/gocode/src/google.golang.org/grpc"))
-    shutil.copytree(HERE / "go", folder / "src" / "client", dirs_exist_ok=True)
-    debian = {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
+    shutil.copytree(HERE / "go", folder / "src", dirs_exist_ok=True)
+    debian, programs = go_variables(folder), ("client", "codec", "host")
     for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
         run_silent("go", "build", "-o", folder / plugin.rpartition("/")[2], plugin, folder=folder, **debian)
     plugins = [f"--plugin={folder / plugin}" for plugin in ("protoc-gen-go", "protoc-gen-go-grpc")]
     run_silent("protoc", "-I", PROTO, *plugins, "--go_out=src", "--go-grpc_out=src", *CONTRACT, folder=folder)
-    run_silent("gofmt", "-l", "src/client", folder=folder)
-    run_silent("go", "vet", "client", "stepwave/v1", folder=folder, **debian)
-    run_silent("go", "build", "-o", folder / "stepwave", "client", folder=folder, **debian)
-    return [folder / "stepwave"]
+    run_silent("gofmt", "-l", *programs, folder=folder / "src")
+    run_silent("go", "vet", *programs, "stepwave/v1", folder=folder, **debian)
+    run_silent("go", "build", "-o", folder, "client", "host", folder=folder, **debian)
+    return [folder / "client"]
 
 
 def build_cpp(folder: Path) -> list[str | Path]:
@@ -136,3 +148,7 @@ def test_a_program_made_from_the_contract_alone(program: list[str], scenario: st
 @pytest.mark.parametrize("language", ["node", "grpcurl"])
 def test_a_name_and_json_are_enough_for_a_run(language: str, shared_folder: Path, address: str) -> None:
     assert show(build(language, shared_folder), address, "named") == NAMED
+
+
+def test_reflection_is_enough_to_list_describe_plan_and_run(shared_folder: Path, address: str) -> None:
+    assert show(build("grpcurl", shared_folder), address, "reflection") == REFLECTION

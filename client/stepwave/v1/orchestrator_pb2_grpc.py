@@ -36,6 +36,23 @@ class OrchestratorServiceStub(object):
     Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
     `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
     requests are served without them.
+
+    To follow a run to its end over lost connections and restarts of the server:
+
+    1. Choose a `run_id`. Call `ExecuteWorkflow` with it and a `reconnect_window`, for example 30 s. For a detached run, call `StartRun`
+    with it, then `WatchRun`.
+    2. Read messages. After the events of a message, keep its `last_sequence`.
+    3. At `run_finished` the run has ended. Stop.
+    4. The stream is lost if it ends earlier: without an error, with `UNAVAILABLE`, or with `INTERNAL` without a `google.rpc.ErrorInfo`
+    (a proxy has reset it). Call `WatchRun` with the `run_id`, `after_sequence` set to the kept sequence, and `attach`. Repeat it while
+    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s). After the `reconnect_window`, the run is cancelled. Then
+    continue with 2. The new stream begins with the first numbered event that was not read: none is missed, and none comes twice.
+    5. If `ExecuteWorkflow` is lost before its first message, repeat it unchanged instead. It starts the run, or joins it.
+    6. Any other error is final. `NOT_FOUND` means that the run was deleted, or lost with a journal in memory.
+
+    Transient events that were missed are not sent again, except chunks: a new stream begins with the chunks of running attempts so far, up
+    to a bound. Skip a `step_chunk` whose `index` was read for its `step_id` and `attempt`. The output of a step is whole in its
+    `step_finished`.
     """
 
     def __init__(self, channel):
@@ -147,6 +164,23 @@ class OrchestratorServiceServicer(object):
     Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
     `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
     requests are served without them.
+
+    To follow a run to its end over lost connections and restarts of the server:
+
+    1. Choose a `run_id`. Call `ExecuteWorkflow` with it and a `reconnect_window`, for example 30 s. For a detached run, call `StartRun`
+    with it, then `WatchRun`.
+    2. Read messages. After the events of a message, keep its `last_sequence`.
+    3. At `run_finished` the run has ended. Stop.
+    4. The stream is lost if it ends earlier: without an error, with `UNAVAILABLE`, or with `INTERNAL` without a `google.rpc.ErrorInfo`
+    (a proxy has reset it). Call `WatchRun` with the `run_id`, `after_sequence` set to the kept sequence, and `attach`. Repeat it while
+    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s). After the `reconnect_window`, the run is cancelled. Then
+    continue with 2. The new stream begins with the first numbered event that was not read: none is missed, and none comes twice.
+    5. If `ExecuteWorkflow` is lost before its first message, repeat it unchanged instead. It starts the run, or joins it.
+    6. Any other error is final. `NOT_FOUND` means that the run was deleted, or lost with a journal in memory.
+
+    Transient events that were missed are not sent again, except chunks: a new stream begins with the chunks of running attempts so far, up
+    to a bound. Skip a `step_chunk` whose `index` was read for its `step_id` and `attempt`. The output of a step is whole in its
+    `step_finished`.
     """
 
     def ExecuteWorkflow(self, request, context):
@@ -417,6 +451,23 @@ class OrchestratorService(object):
     Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
     `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
     requests are served without them.
+
+    To follow a run to its end over lost connections and restarts of the server:
+
+    1. Choose a `run_id`. Call `ExecuteWorkflow` with it and a `reconnect_window`, for example 30 s. For a detached run, call `StartRun`
+    with it, then `WatchRun`.
+    2. Read messages. After the events of a message, keep its `last_sequence`.
+    3. At `run_finished` the run has ended. Stop.
+    4. The stream is lost if it ends earlier: without an error, with `UNAVAILABLE`, or with `INTERNAL` without a `google.rpc.ErrorInfo`
+    (a proxy has reset it). Call `WatchRun` with the `run_id`, `after_sequence` set to the kept sequence, and `attach`. Repeat it while
+    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s). After the `reconnect_window`, the run is cancelled. Then
+    continue with 2. The new stream begins with the first numbered event that was not read: none is missed, and none comes twice.
+    5. If `ExecuteWorkflow` is lost before its first message, repeat it unchanged instead. It starts the run, or joins it.
+    6. Any other error is final. `NOT_FOUND` means that the run was deleted, or lost with a journal in memory.
+
+    Transient events that were missed are not sent again, except chunks: a new stream begins with the chunks of running attempts so far, up
+    to a bound. Skip a `step_chunk` whose `index` was read for its `step_id` and `attempt`. The output of a step is whole in its
+    `step_finished`.
     """
 
     @staticmethod

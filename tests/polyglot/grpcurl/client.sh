@@ -7,7 +7,7 @@ trap '[ $? = 0 ] || exit 1' EXIT
 address=$1
 scenario=$2
 
-# The folders PROTO and GOOGLEAPIS have the .proto files. grpcurl does not ask the server for its reflection.
+# The folders PROTO and GOOGLEAPIS have the .proto files. grpcurl does not ask the server for its reflection, except in `reflection`.
 options=(
   -plaintext -format-error
   -import-path "$PROTO" -proto stepwave/v1/orchestrator.proto
@@ -130,8 +130,20 @@ paging() {
   jq -sc '{pages: map(.runs | length), runs: [.[].runs[].runId] | unique | length}' <<<"$pages"
 }
 
+reflection() {
+  options=(-plaintext) # the names of fields are then those of the .proto files
+  local services method steps result
+  services=$(grpcurl -plaintext "$address" list | jq -Rsc 'split("\n") | map(select(startswith("stepwave.")))')
+  method=$(grpcurl -plaintext "$address" describe "$service.WatchRun" | grep rpc)
+  steps=$(call PlanWorkflow '{"workflow_name": "greeting"}' | jq -c '[.plan.steps[].step_id]')
+  result=$(call ExecuteWorkflow '{"workflow_name": "greeting", "input": {"json": "{\"name\": \"Ada\"}"}}' | events)
+  jq -c --argjson services "$services" --arg method "$method" --argjson steps "$steps" '
+    {$services, $method, $steps} + (last.run_finished.result | {state, output: .outputs.hello.json})
+  ' <<<"$result"
+}
+
 case $scenario in
-  plan | execute | resume | invalid | cancel | deadline | named | paging) "$scenario" ;;
+  plan | execute | resume | invalid | cancel | deadline | named | paging | reflection) "$scenario" ;;
   *)
     echo "unknown scenario $scenario" >&2
     exit 1

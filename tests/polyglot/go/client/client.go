@@ -1,4 +1,4 @@
-// A client in Go: see ../README.md.
+// A client in Go: see ../../README.md.
 package main
 
 import (
@@ -15,8 +15,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
+	_ "codec"
 	stepwave "stepwave/v1"
 )
 
@@ -238,18 +238,8 @@ func (o orchestrator) paging(ctx context.Context) object {
 	return object{"pages": pages, "runs": len(runs)}
 }
 
-// codec encodes messages with the library of the generated code. The gRPC of Debian 12 has an older one, which fails on them.
-type codec struct{}
-
-func (codec) Name() string                      { return "proto" }
-func (codec) Marshal(value any) ([]byte, error) { return proto.Marshal(value.(proto.Message)) }
-func (codec) Unmarshal(data []byte, value any) error {
-	return proto.Unmarshal(data, value.(proto.Message))
-}
-
 func main() {
-	options := []grpc.DialOption{grpc.WithInsecure(), grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{}))}
-	connection := must(grpc.Dial(os.Args[1], options...))
+	connection := must(grpc.Dial(os.Args[1], grpc.WithInsecure()))
 	defer connection.Close()
 	scenario, known := scenarios[os.Args[2]]
 	if !known {
