@@ -34,13 +34,14 @@ demo-temporal: $(STAMP) ## Run the briefing on Temporal, with two servers and tw
 	@$(BIN)/python client/examples/briefing/demo_temporal.py
 
 .PHONY: test
-test: $(STAMP) ## Run all tests in parallel, three processes for two cores: many of them mostly wait
+test: $(STAMP) ## Run all tests in parallel, three processes for two cores: many of them mostly wait. As root, install what they need from Debian
 	tests/conformance/install.sh
 	tests/integration/deploy/install.sh
+	tests/polyglot/install.sh
 	$(BIN)/python -m pytest -n $$((3 * $$(getconf _NPROCESSORS_ONLN) / 2)) --dist worksteal
 
 .PHONY: polyglot
-polyglot: $(STAMP) ## Test the contract from other languages; needs compilers, which it installs from Debian
+polyglot: $(STAMP) ## Run only the tests from other languages
 	tests/polyglot/install.sh
 	$(BIN)/python -m pytest -n auto --dist worksteal tests/polyglot
 
