@@ -1,0 +1,212 @@
+"""The session with an MCP server, which all calls share. One task opens it, owns it and ends it.
+
+The streams of `mcp` have cancel scopes, which must be left by the task that entered them. So that task is none of the
+callers, and it has context variables of its own.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import TypeVar
+
+from mcp.client import Client
+from mcp_types import Implementation
+
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.mcp.entry import HttpServer, McpServer, ReadSecrets, SecretValue
+from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, not_opened
+from stepwave_server.actions.mcp.http import EXCHANGE, Exchange, HttpLink
+from stepwave_server.actions.mcp.stdio import StdioLink
+from stepwave_server.actions.redaction import NOTHING_SECRET, Redactor
+from stepwave_server.core.model import Reason
+
+__all__ = ["Session"]
+
+MESSAGE_FACTOR = 8
+"""Bytes of a message for each byte of an output: it may be in there twice, in Base64 or with escapes."""
+
+END_SECONDS = 5.0
+"""How long the end of a session may take. Then it is cancelled."""
+
+T = TypeVar("T")
+
+
+class Session:
+    """A session with a server. It is opened at once.
+
+    Args:
+        server: The server.
+        secrets: Returns the values of secrets.
+        max_bytes: Maximum size of an output in bytes.
+
+    Attributes:
+        redactor: Keeps the values of the server's secrets out of outputs and failures.
+    """
+
+    def __init__(self, server: McpServer, secrets: ReadSecrets, max_bytes: int) -> None:
+        self.redactor: Redactor = NOTHING_SECRET
+        self._server = server
+        self._secrets = secrets
+        self._max_bytes = MESSAGE_FACTOR * max_bytes
+        self._link: HttpLink | StdioLink | None = None
+        self._client: Client | None = None
+        self._failure: ActionFailed | None = None
+        self._calls = 0
+        self._retired = False
+        self._was_open = False
+        self._opened = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._own(), context=contextvars.Context())
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls may use it."""
+        gone = self._link is not None and self._link.ended
+        return not (gone or self._retired or self._stop.is_set() or self._task.done())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._task.done()
+
+    async def request(self, send: Callable[[Client], Awaitable[T]]) -> T:
+        """Wait until the session is open, send a request, and return the answer.
+
+        When this is cancelled, the server is told so, and the session goes on.
+
+        Raises:
+            SessionLost: The session ended before the request was sent.
+            ActionFailed: The session cannot be opened, or there is no answer.
+        """
+        await self._opened.wait()
+        client = self._client
+        if client is None and self._failure is not None and not self._was_open:
+            raise self._failure
+        if client is None or not self.usable:
+            raise SessionLost(self._failure or not_opened(self._server, "its session has ended"))
+        exchange = Exchange()
+        token = EXCHANGE.set(exchange)
+        self._calls += 1
+        try:
+            return await send(client)
+        except asyncio.CancelledError:
+            exchange.abort()
+            raise
+        except Exception as error:  # the library has many, and its peer is not trusted
+            raise self._failure_of(error, exchange) from error
+        finally:
+            EXCHANGE.reset(token)
+            self._calls -= 1
+            self._end_if_retired()
+
+    async def close(self) -> None:
+        """End the session. Calls under way fail. The process of a server is ended within a bounded time."""
+        self._stop.set()
+        if self._opened.is_set():
+            await asyncio.wait([self._task], timeout=END_SECONDS)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=END_SECONDS)
+
+    async def _own(self) -> None:
+        """Open the session, hold it until it is to end, and end it."""
+        try:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._server.connect_timeout):
+                    self._client = await self._open(stack)
+                self._was_open = True
+                self._opened.set()
+                await self._stop.wait()
+        except asyncio.CancelledError:
+            self._fail(not_opened(self._server, "this server is stopping"))
+            raise
+        except TimeoutError:
+            self._fail(not_opened(self._server, f"no session within {self._server.connect_timeout:g} s"))
+        except ActionFailed as error:
+            self._fail(error)
+        except Exception as error:  # the library has many, and its peer is not trusted
+            self._fail(failed_request(self._server, _first(error)))
+        finally:
+            self._client = None
+            self._stop.set()
+            self._opened.set()
+
+    async def _open(self, stack: AsyncExitStack) -> Client:
+        """Open the link and the session.
+
+        Raises:
+            ActionFailed: That is not possible.
+        """
+        exchange = Exchange()
+        EXCHANGE.set(exchange)
+        self._link = await self._new_link()
+        client = Client(
+            self._link.open(),
+            client_info=Implementation(name="stepwave", version=version("stepwave")),
+            cache=None,
+        )
+        try:
+            return await stack.enter_async_context(client)
+        except Exception as error:
+            failure = self._failure or exchange.failure
+            raise failure or error from None
+
+    async def _new_link(self) -> HttpLink | StdioLink:
+        """Return the link to the server, with the values of its secrets.
+
+        Raises:
+            ActionFailed: A secret has no usable value.
+        """
+        given = self._server.values
+        secrets = await self._secrets({value.name for value in given.values() if isinstance(value, SecretValue)})
+        self.redactor = Redactor(secrets)
+        self.redactor.enter()
+        values: Mapping[str, str] = {
+            name: secrets[value.name] if isinstance(value, SecretValue) else value for name, value in given.items()
+        }
+        if isinstance(self._server, HttpServer):
+            return HttpLink(self._server, values, self._max_bytes)
+        return StdioLink(self._server, values, self._max_bytes, self._fail)
+
+    def _fail(self, failure: ActionFailed) -> None:
+        """End the session with a failure. The first one counts.
+
+        A message that is too large is that of one call, and which one is not known: the others may be retried.
+        """
+        if self._failure is None:
+            self._failure = failure
+            if failure.reason is Reason.RESOURCE_EXHAUSTED and self._calls > 1:
+                failure.retryable = True
+        self._stop.set()
+
+    def _failure_of(self, error: Exception, exchange: Exchange) -> ActionFailed | SessionLost:
+        """Return the failure of a call."""
+        if exchange.lost and exchange.failure is not None:
+            self._retire()
+            return SessionLost(exchange.failure)
+        if exchange.failure is not None:
+            if exchange.failure.reason is Reason.UNAUTHORIZED:  # the next session has the secrets of then
+                self._retire()
+            return exchange.failure
+        if self._stop.is_set():
+            return self._failure or failed(
+                self._server, Reason.UNAVAILABLE, "this server is stopping", retryable=True, known=False
+            )
+        return failed_request(self._server, error)
+
+    def _retire(self) -> None:
+        """Take no new calls, and end after those under way."""
+        self._retired = True
+
+    def _end_if_retired(self) -> None:
+        if self._retired and not self._calls:
+            self._stop.set()
+
+
+def _first(error: Exception) -> Exception:
+    """Return the first exception of a group, within groups; or the exception itself."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,137 @@
+"""Messages over the standard input and output of a process, a line each. Lines are bounded, unlike those of `mcp`."""
+
+import asyncio
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+from stepwave_server.actions.failures import ActionFailed, cut
+from stepwave_server.actions.mcp.entry import StdioServer
+from stepwave_server.actions.mcp.errors import failed, malformed
+from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, start
+from stepwave_server.actions.mcp.streams import Messages, refusing
+from stepwave_server.core.model import Reason
+
+__all__ = ["StdioLink"]
+
+MAX_WAITING = 16
+"""Messages that wait for a server to read them. More make calls wait."""
+
+EXIT_SECONDS = 0.5
+"""How long the exit code of a process is awaited, after the end of its output."""
+
+
+class StdioLink:
+    """The link to a server that is a process.
+
+    Args:
+        server: The server.
+        env: Its environment variables, beside the usual ones.
+        max_line: Bytes of a line that are read from it.
+        on_end: Takes the failure of the calls under way, once the server is gone or has broken the protocol.
+    """
+
+    def __init__(
+        self, server: StdioServer, env: Mapping[str, str], max_line: int, on_end: Callable[[ActionFailed], None]
+    ) -> None:
+        self._server = server
+        self._env = env
+        self._max_line = max_line
+        self._on_end = on_end
+        self.ended = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Messages]:
+        """Start the process, and end it in the end.
+
+        Raises:
+            ActionFailed: It cannot be started.
+        """
+        process = await start(self._server, self._env, self._max_line)
+        try:
+            received, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+            outgoing, sent = anyio.create_memory_object_stream[SessionMessage](MAX_WAITING)
+            async with received, incoming, outgoing, sent, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read, process, received)
+                tasks.start_soon(self._write, process, sent, received)
+                assert process.stderr is not None, "the process is started with pipes"
+                tasks.start_soon(log_lines, process.stderr, self._server.name)
+                try:
+                    yield refusing((incoming, outgoing))
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await end(process)
+                    tasks.cancel_scope.cancel()
+        finally:
+            if process.returncode is None:  # cancelled before the task group was there
+                await end(process)
+
+    async def _read(self, process: Process, received: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+        """Pass messages of the process on, until its output ends or is malformed."""
+        assert process.stdout is not None, "the process is started with pipes"
+        async with received:  # its end is that of the session: calls under way fail
+            try:
+                failure = await self._pass_on(process.stdout, received)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return  # the session has ended
+            self.ended = True
+            self._on_end(failure or self._gone(await exit_code(process, EXIT_SECONDS)))
+
+    async def _pass_on(
+        self, stdout: asyncio.StreamReader, received: MemoryObjectSendStream[SessionMessage | Exception]
+    ) -> ActionFailed | None:
+        """Pass messages on. Return why no more are read; `None`: the output has ended."""
+        while True:
+            try:
+                line = await stdout.readuntil(b"\n")
+            except asyncio.LimitOverrunError:
+                text = f"it wrote a line of more than the {self._max_line:,} bytes allowed"
+                return failed(self._server, Reason.RESOURCE_EXHAUSTED, text, known=False)
+            except asyncio.IncompleteReadError as error:
+                log_line(error.partial, self._server.name)
+                return None
+            except ConnectionError:
+                return None
+            try:
+                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError:
+                if line.lstrip().startswith(b"{"):
+                    text = f"it wrote a malformed message: {cut(line[:800].decode(errors='replace').strip(), 200)}"
+                    return malformed(self._server, text)
+                log_line(line, self._server.name)  # a banner, or what a tool prints
+                continue
+            await received.send(SessionMessage(message))
+
+    def _gone(self, code: int | None) -> ActionFailed:
+        if code is None:
+            text = "it closed its standard output"
+        elif code < 0:
+            text = f"its process was killed by signal {-code}"
+        else:
+            text = f"its process ended with code {code}"
+        return failed(self._server, Reason.UNAVAILABLE, text, retryable=True, known=False)
+
+    async def _write(
+        self,
+        process: Process,
+        sent: MemoryObjectReceiveStream[SessionMessage],
+        received: MemoryObjectSendStream[SessionMessage | Exception],
+    ) -> None:
+        """Write messages to the process, until the session ends."""
+        assert process.stdin is not None, "the process is started with pipes"
+        try:
+            async for message in sent:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                process.stdin.write(text.encode() + b"\n")
+                await process.stdin.drain()
+        except OSError:
+            self.ended = True
+            if await exit_code(process, EXIT_SECONDS) is None:
+                text = "it closed its standard input"
+                self._on_end(failed(self._server, Reason.UNAVAILABLE, text, retryable=True, known=False))
+                received.close()
