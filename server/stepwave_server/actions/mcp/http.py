@@ -171,21 +171,21 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         if request.method == "GET" and "last-event-id" not in request.headers:
             return httpx2.Response(405)  # messages outside of calls are not asked for
         request.headers["accept-encoding"] = "identity"
-        if request.method != "GET" and not _is_call(request.content):
+        if request.method != "GET" and not _is_call(await request.aread()):
             return await self._tell(request)
         exchange = EXCHANGE.get(None) or Exchange()
         exchange.failure = None  # that of an earlier request of the same call
         try:
             return await exchange.awaited(self._response(request, exchange))
-        except (httpx2.TransportError, ssl.SSLError, _AbortedError) as error:
-            exchange.failure = self._broken(error)
         except ActionFailed as error:
             exchange.failure = error
+        except Exception as error:  # any would end the session
+            exchange.failure = self._broken(error)
         return _error_response(exchange.failure)
 
     async def _tell(self, request: httpx2.Request) -> httpx2.Response:
         """Send a message that gets no answer, such as a cancellation. Whether it arrives does not matter."""
-        with suppress(httpx2.TransportError, ssl.SSLError, TimeoutError), anyio.fail_after(OTHER_SECONDS):
+        with suppress(Exception), anyio.fail_after(OTHER_SECONDS):
             response = await self._inner.handle_async_request(request)
             await response.aclose()
         return httpx2.Response(200)
@@ -213,7 +213,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         """Return a response that is no stream, with its whole body."""
         status = response.status_code
         if 300 <= status < 400:
-            return httpx2.Response(status, headers=_kept(response, "location"))
+            return self._redirect(response)
         if status == 404 and _SESSION in request.headers:
             exchange.lost = True
             raise failed(self._server, Reason.UNAVAILABLE, "it no longer knows the session", retryable=True)
@@ -227,6 +227,18 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             text = f"it answered more than the {self._max_bytes:,} bytes allowed"
             raise failed(self._server, Reason.RESOURCE_EXHAUSTED, text, known=False)
         return httpx2.Response(status, headers=_kept(response, "content-type", _SESSION), content=body)
+
+    def _redirect(self, response: httpx2.Response) -> httpx2.Response:
+        """Return a redirect, which the library follows within the origin.
+
+        Raises:
+            ActionFailed: Its target is no URL.
+        """
+        try:
+            httpx2.URL(response.headers.get("location", ""))
+        except httpx2.InvalidURL:
+            raise malformed(self._server, "it redirected to a malformed URL") from None
+        return httpx2.Response(response.status_code, headers=_kept(response, "location"))
 
     async def _refusal(self, response: httpx2.Response, kind: str) -> httpx2.Response:
         """Return the response of a server that refused a message, if it says why by the protocol.

@@ -28,6 +28,8 @@ TERM_SECONDS = 2.0
 KILL_SECONDS = 1.0
 """How long its end is awaited after SIGKILL."""
 
+POLL_SECONDS = 0.01
+
 MAX_LOGGED = 2_000
 """Characters of a line in the log."""
 
@@ -89,9 +91,14 @@ async def exit_code(process: Process, seconds: float) -> int | None:
 
 
 async def _exits(process: Process, seconds: float) -> bool:
+    """Wait for the end of a process, and return whether it came in time.
+
+    `Process.wait` also waits for the pipes, which may be full, or held open by others.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await process.wait()
+            while process.returncode is None:  # noqa: ASYNC110 - there is no event without the pipes
+                await asyncio.sleep(POLL_SECONDS)
     return process.returncode is not None
 
 

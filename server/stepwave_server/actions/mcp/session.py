@@ -123,7 +123,7 @@ class Session:
             self._fail(not_opened(self._server, "this server is stopping"))
             raise
         except TimeoutError:
-            self._fail(not_opened(self._server, f"no session within {self._server.connect_timeout:g} s"))
+            self._failure = not_opened(self._server, f"no session within {self._server.connect_timeout:g} s")
         except ActionFailed as error:
             self._fail(error)
         except Exception as error:  # the library has many, and its peer is not trusted
@@ -168,17 +168,20 @@ class Session:
         }
         if isinstance(self._server, HttpServer):
             return HttpLink(self._server, values, self._max_bytes)
-        return StdioLink(self._server, values, self._max_bytes, self._fail)
+        return StdioLink(self._server, values, self._max_bytes, self._gone)
+
+    def _gone(self, reason: Reason, text: str) -> None:
+        """End the session, as its server is gone or has broken the protocol.
+
+        Of a message that is too large, it is not known which call it answers. So others may be retried.
+        """
+        retryable = reason is Reason.UNAVAILABLE or (reason is Reason.RESOURCE_EXHAUSTED and self._calls > 1)
+        known = not self._was_open or reason is Reason.ACTION_ERROR
+        self._fail(failed(self._server, reason, text, retryable=retryable, known=known))
 
     def _fail(self, failure: ActionFailed) -> None:
-        """End the session with a failure. The first one counts.
-
-        A message that is too large is that of one call, and which one is not known: the others may be retried.
-        """
-        if self._failure is None:
-            self._failure = failure
-            if failure.reason is Reason.RESOURCE_EXHAUSTED and self._calls > 1:
-                failure.retryable = True
+        """End the session with a failure. The first one counts."""
+        self._failure = self._failure or failure
         self._stop.set()
 
     def _failure_of(self, error: Exception, exchange: Exchange) -> ActionFailed | SessionLost:

@@ -10,9 +10,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from stepwave_server.actions.failures import ActionFailed, cut
+from stepwave_server.actions.failures import cut
 from stepwave_server.actions.mcp.entry import StdioServer
-from stepwave_server.actions.mcp.errors import failed, malformed
 from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, start
 from stepwave_server.actions.mcp.streams import Messages, refusing
 from stepwave_server.core.model import Reason
@@ -33,11 +32,11 @@ class StdioLink:
         server: The server.
         env: Its environment variables, beside the usual ones.
         max_line: Bytes of a line that are read from it.
-        on_end: Takes the failure of the calls under way, once the server is gone or has broken the protocol.
+        on_end: Takes the reason and a description, once the server is gone or has broken the protocol.
     """
 
     def __init__(
-        self, server: StdioServer, env: Mapping[str, str], max_line: int, on_end: Callable[[ActionFailed], None]
+        self, server: StdioServer, env: Mapping[str, str], max_line: int, on_end: Callable[[Reason, str], None]
     ) -> None:
         self._server = server
         self._env = env
@@ -76,22 +75,23 @@ class StdioLink:
         assert process.stdout is not None, "the process is started with pipes"
         async with received:  # its end is that of the session: calls under way fail
             try:
-                failure = await self._pass_on(process.stdout, received)
+                problem = await self._pass_on(process.stdout, received)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return  # the session has ended
             self.ended = True
-            self._on_end(failure or self._gone(await exit_code(process, EXIT_SECONDS)))
+            if problem is None:
+                problem = Reason.UNAVAILABLE, _gone(await exit_code(process, EXIT_SECONDS))
+            self._on_end(*problem)
 
     async def _pass_on(
         self, stdout: asyncio.StreamReader, received: MemoryObjectSendStream[SessionMessage | Exception]
-    ) -> ActionFailed | None:
+    ) -> tuple[Reason, str] | None:
         """Pass messages on. Return why no more are read; `None`: the output has ended."""
         while True:
             try:
                 line = await stdout.readuntil(b"\n")
             except asyncio.LimitOverrunError:
-                text = f"it wrote a line of more than the {self._max_line:,} bytes allowed"
-                return failed(self._server, Reason.RESOURCE_EXHAUSTED, text, known=False)
+                return Reason.RESOURCE_EXHAUSTED, f"it wrote a line of more than the {self._max_line:,} bytes allowed"
             except asyncio.IncompleteReadError as error:
                 log_line(error.partial, self._server.name)
                 return None
@@ -101,20 +101,11 @@ class StdioLink:
                 message = jsonrpc_message_adapter.validate_json(line, by_name=False)
             except ValueError:
                 if line.lstrip().startswith(b"{"):
-                    text = f"it wrote a malformed message: {cut(line[:800].decode(errors='replace').strip(), 200)}"
-                    return malformed(self._server, text)
+                    text = cut(line[:800].decode(errors="replace").strip(), 200)
+                    return Reason.ACTION_ERROR, f"it wrote a malformed message: {text}"
                 log_line(line, self._server.name)  # a banner, or what a tool prints
                 continue
             await received.send(SessionMessage(message))
-
-    def _gone(self, code: int | None) -> ActionFailed:
-        if code is None:
-            text = "it closed its standard output"
-        elif code < 0:
-            text = f"its process was killed by signal {-code}"
-        else:
-            text = f"its process ended with code {code}"
-        return failed(self._server, Reason.UNAVAILABLE, text, retryable=True, known=False)
 
     async def _write(
         self,
@@ -132,6 +123,12 @@ class StdioLink:
         except OSError:
             self.ended = True
             if await exit_code(process, EXIT_SECONDS) is None:
-                text = "it closed its standard input"
-                self._on_end(failed(self._server, Reason.UNAVAILABLE, text, retryable=True, known=False))
+                self._on_end(Reason.UNAVAILABLE, "it closed its standard input")
                 received.close()
+
+
+def _gone(code: int | None) -> str:
+    """Return how a server came to its end."""
+    if code is None:
+        return "it closed its standard output"
+    return f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
