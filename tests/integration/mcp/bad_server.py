@@ -37,6 +37,11 @@ def say(number: int, text: str) -> None:
     send({"id": number, "result": {"content": [{"type": "text", "text": text}]}})
 
 
+def begin(number: int) -> None:
+    """Report progress of a call."""
+    send({"method": "notifications/progress", "params": {"progressToken": number, "progress": 0, "total": 1}})
+
+
 def half(number: int, arguments: dict[str, Any]) -> None:
     """Write a part of a message."""
     sys.stdout.write('{"jsonrpc": "2.0", "id":\n')
@@ -94,7 +99,7 @@ def refuses(number: int, arguments: dict[str, Any]) -> None:
 
 def waits(number: int, arguments: dict[str, Any]) -> None:
     """Report progress, and wait to be told that the call is cancelled."""
-    send({"method": "notifications/progress", "params": {"progressToken": number, "progress": 0, "total": 1}})
+    begin(number)
     told = receive()
     report(f"told {told['method']}, its own: {told['params']['requestId'] == number}")
 

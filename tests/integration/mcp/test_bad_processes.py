@@ -1,6 +1,5 @@
 """Processes that break the protocol of MCP, or end. Each call fails with its reason, and none waits without end."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -32,6 +31,12 @@ def is_alive(process: int) -> bool:
         ("odd_blob", FailureReason.ACTION_ERROR, False, "its answer is malformed: a block of it has data"),
         ("endless", FailureReason.RESOURCE_EXHAUSTED, False, "it wrote a line of more than the 8,388,608 bytes"),
         ("exits", FailureReason.UNAVAILABLE, True, "its process ended with code 7; whether the tool has run is not"),
+        (
+            "deaf",
+            FailureReason.UNAVAILABLE,
+            True,
+            "it closed its standard input; whether the tool has run is not known",
+        ),
         ("crashes", FailureReason.UNAVAILABLE, True, "its process was killed by signal 9; whether the tool has run"),
     ],
 )
@@ -97,15 +102,6 @@ async def test_a_cancel_is_told_by_the_protocol(connect: Connect, log: Log) -> N
         await run.cancel()
     await log.wait_for("told notifications/cancelled, its own: True")
     assert await answer(client, "process")
-
-
-async def test_a_process_that_reads_nothing_any_more_ends_its_calls(connect: Connect) -> None:
-    client = await connect(**bad())
-    waiting = asyncio.create_task(failure_of(client, "deaf"))
-    failure = await failure_of(client, "process", {"text": "x" * 500_000})
-    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
-    assert "it closed its standard input" in failure.message
-    assert (await waiting).reason is FailureReason.UNAVAILABLE
 
 
 async def test_pages_of_tools_are_bounded(connect: Connect) -> None:

@@ -88,7 +88,7 @@ async def test_a_session_that_the_server_has_forgotten_is_opened_again(connect: 
             responding(200, b"{", {"Content-Type": "application/json"}),
             FailureReason.ACTION_ERROR,
             False,
-            "Failed to parse JSON response",
+            "it answered JSON that is no answer of the protocol",
         ),
         (
             responding(200, b"{}", {"Content-Type": "application/json", "Content-Encoding": "gzip"}),
@@ -97,10 +97,16 @@ async def test_a_session_that_the_server_has_forgotten_is_opened_again(connect: 
             "it answered 200 with gzip",
         ),
         (
+            result(77, DONE),
+            FailureReason.ACTION_ERROR,
+            False,
+            "it answered another request",
+        ),
+        (
             responding(200, events({"id": 1}), EVENTS),
             FailureReason.ACTION_ERROR,
             False,
-            "Failed to parse SSE message",
+            "it answered with an event that is no message of the protocol",
         ),
         (responding(200, b"", EVENTS), FailureReason.UNAVAILABLE, True, "SSE stream ended without a response"),
         (responding(202), FailureReason.ACTION_ERROR, False, "it answered 202"),

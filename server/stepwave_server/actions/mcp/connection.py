@@ -2,10 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from mcp.client import Client
-from mcp_types import CallToolResult, ListToolsResult, Tool
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    HEADER_MISMATCH,
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    RequestParamsMeta,
+)
+from pydantic import TypeAdapter
 
 from stepwave._actions.context import Context
 from stepwave_server.actions.failures import ActionFailed, cut
@@ -26,6 +36,9 @@ MAX_PAGES = 100
 
 MAX_MESSAGE = 500
 """Characters of a message of progress."""
+
+_Answer: TypeAlias = CallToolResult | InputRequiredResult
+_ANSWER: TypeAdapter[_Answer] = TypeAdapter(_Answer)
 
 T = TypeVar("T")
 
@@ -59,59 +72,76 @@ class Connection:
         """
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-            context.progress(_fraction(progress, total), cut(message or "", MAX_MESSAGE))
+            context.progress(_fraction(progress, total), cut(self._redactor.text(message or ""), MAX_MESSAGE))
 
-        async def send(client: Client) -> CallToolResult:
-            meta = {KEY: context.idempotency_key}
-            return await client.call_tool(tool, dict(arguments), progress_callback=on_progress, meta=meta)  # type: ignore[arg-type]
+        meta = cast("RequestParamsMeta", {KEY: context.idempotency_key})
+        request = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=dict(arguments), _meta=meta))
 
-        result, redactor = await self._request(send)
+        async def send(client: Client) -> _Answer:
+            # Not `Client.call_tool`: it checks answers against schemas of the server, whose patterns may take for ever.
+            return await client.session.send_request(request, _ANSWER, progress_callback=on_progress)
+
+        result = await self._request(_listing_first(send))
+        if isinstance(result, InputRequiredResult):
+            raise malformed(self._server, "it asks for more input, which a step does not have")
         if result.is_error:
-            raise _redacted(failed_tool(self._server, tool, text_of(result)), redactor)
+            raise self._redacted(failed_tool(self._server, tool, text_of(result)))
         try:
-            output = output_of(result)
+            return self._unread(output_of(result))
         except ValueError as error:
             raise malformed(self._server, f"its answer is malformed: {error}") from None
-        return self._unread(output, redactor)
 
     async def tools(self) -> Unread:
         """Return the tools of the server.
 
         Raises:
-            ActionFailed: There is no list, or it does not end.
+            ActionFailed: There is no list, or it is too long.
         """
-        found: list[Tool] = []
+        found: list[dict[str, object]] = []
         cursor: str | None = None
         for _ in range(MAX_PAGES):
-            page, redactor = await self._request(_page_after(cursor))
-            found += page.tools
-            cursor = page.next_cursor
+            page = await self._request(_page_after(cursor))
+            found += [tool_output(tool) for tool in page.tools]
+            output, cursor = self._unread(found), page.next_cursor  # its size is checked with each page
             if cursor is None:
-                return self._unread([tool_output(tool) for tool in found], redactor)
+                return output
         raise malformed(self._server, f"its list of tools has more than {MAX_PAGES} pages")
 
-    def _unread(self, output: object, redactor: Redactor) -> Unread:
-        return Unread(redactor.payload(dump(output, self._max_bytes)))
-
-    async def _request(self, send: Callable[[Client], Awaitable[T]]) -> tuple[T, Redactor]:
-        """Send a request, and return the answer, and what keeps the server's secrets out of it.
+    async def _request(self, send: Callable[[Client], Awaitable[T]]) -> T:
+        """Send a request, and return the answer.
 
         If the session had ended before the request was sent, it is sent in a new one.
 
         Raises:
             ActionFailed: There is no answer.
         """
-        session = self._session()
         try:
             try:
-                return await session.request(send), session.redactor
+                return await self._session().request(send)
             except SessionLost:
-                session = self._session()
-                return await session.request(send), session.redactor
+                return await self._session().request(send)
         except SessionLost as lost:
-            raise _redacted(lost.failure, session.redactor) from None
+            raise self._redacted(lost.failure) from None
         except ActionFailed as error:
-            raise _redacted(error, session.redactor) from None
+            raise self._redacted(error) from None
+
+    @property
+    def _redactor(self) -> Redactor:
+        """What keeps the secrets of the newest session out of texts and outputs."""
+        return self._sessions[-1].redactor if self._sessions else NOTHING_SECRET
+
+    def _unread(self, output: object) -> Unread:
+        return Unread(self._redactor.payload(dump(output, self._max_bytes)))
+
+    def _redacted(self, failure: ActionFailed) -> ActionFailed:
+        """Return a failure without the values of secrets."""
+        return ActionFailed(
+            failure.reason,
+            self._redactor.text(failure.message),
+            retryable=failure.retryable,
+            retry_after=failure.retry_after,
+            details=failure.details,
+        )
 
     def _session(self) -> Session:
         """Return the session; a new one if there is none that can be used.
@@ -129,6 +159,21 @@ class Connection:
         return usable
 
 
+def _listing_first(send: Callable[[Client], Awaitable[T]]) -> Callable[[Client], Awaitable[T]]:
+    """Return a sender that lists the tools and sends again, if a server wants header fields that are in the list."""
+
+    async def send_again(client: Client) -> T:
+        try:
+            return await send(client)
+        except MCPError as error:
+            if error.code != HEADER_MISMATCH:
+                raise
+        await client.list_tools()
+        return await send(client)
+
+    return send_again
+
+
 def _page_after(cursor: str | None) -> Callable[[Client], Awaitable[ListToolsResult]]:
     async def send(client: Client) -> ListToolsResult:
         return await client.list_tools(cursor=cursor)
@@ -140,16 +185,3 @@ def _fraction(progress: float, total: float | None) -> float | None:
     """Return the part that is done; `None`: it is not known."""
     part = progress / total if total else None
     return part if part is not None and 0 <= part <= 1 else None
-
-
-def _redacted(failure: ActionFailed, redactor: Redactor) -> ActionFailed:
-    """Return a failure without the values of secrets."""
-    if redactor is NOTHING_SECRET:
-        return failure
-    return ActionFailed(
-        failure.reason,
-        redactor.text(failure.message),
-        retryable=failure.retryable,
-        retry_after=failure.retry_after,
-        details=failure.details,
-    )

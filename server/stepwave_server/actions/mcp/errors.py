@@ -4,7 +4,7 @@ import re
 
 import pydantic
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR
 
 from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import McpServer
@@ -19,6 +19,9 @@ UNKNOWN_TOOL = re.compile(r"(unknown|no such) tool\b|tool .{0,200}\bnot found", 
 
 TOO_LARGE_EVENT = "SSE stream failed: "
 """The beginning of the library's message about an event beyond its limit."""
+
+NO_MESSAGE = "Failed to parse SSE message: "
+"""The beginning of the library's message about an event that it cannot read."""
 
 MAX_TEXT = 2_000
 
@@ -96,6 +99,8 @@ def _refused(server: McpServer, error: MCPError) -> ActionFailed:
     """Return the failure for an error of the protocol."""
     text = error.message or f"error {error.code}"
     match error.code:
+        case code if code == PARSE_ERROR and text.startswith(NO_MESSAGE):
+            return malformed(server, "it answered with an event that is no message of the protocol")
         case code if code == CONNECTION_CLOSED and text.startswith(TOO_LARGE_EVENT):
             return failed(server, Reason.RESOURCE_EXHAUSTED, f"its answer is too large: {text}", known=False)
         case code if code == CONNECTION_CLOSED:

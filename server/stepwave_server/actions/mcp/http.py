@@ -6,6 +6,7 @@ into the `Exchange` of the call, and the library gets an error of the protocol i
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from typing import TypeVar
 import anyio
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
 
 from stepwave_server.actions.error_classification import classify_response
 from stepwave_server.actions.failures import ActionFailed, cut
@@ -41,6 +43,9 @@ MAX_ERROR_TEXT = 300
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _SESSION = "mcp-session-id"
+
+_CALL = re.compile(rb'\{"jsonrpc":"2\.0","id":([0-9]+),"method":')
+"""The beginning of a request of the library."""
 
 T = TypeVar("T")
 
@@ -171,7 +176,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         if request.method == "GET" and "last-event-id" not in request.headers:
             return httpx2.Response(405)  # messages outside of calls are not asked for
         request.headers["accept-encoding"] = "identity"
-        if request.method != "GET" and not _is_call(await request.aread()):
+        if request.method != "GET" and not _call_id(await request.aread()):
             return await self._tell(request)
         exchange = EXCHANGE.get(None) or Exchange()
         exchange.failure = None  # that of an earlier request of the same call
@@ -226,7 +231,25 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         if body is None:
             text = f"it answered more than the {self._max_bytes:,} bytes allowed"
             raise failed(self._server, Reason.RESOURCE_EXHAUSTED, text, known=False)
-        return httpx2.Response(status, headers=_kept(response, "content-type", _SESSION), content=body)
+        return self._answer(request, response, body)
+
+    def _answer(self, request: httpx2.Request, response: httpx2.Response, body: bytes) -> httpx2.Response:
+        """Return a response with the answer to a request.
+
+        Raises:
+            ActionFailed: The body is no answer, or that to another request: the library would wait on.
+        """
+        try:
+            message = jsonrpc_message_adapter.validate_json(body, by_name=False)
+        except ValueError:
+            message = None
+        if isinstance(message, JSONRPCError):
+            return httpx2.Response(400, headers={"content-type": _JSON}, content=body)  # whatever its id
+        if not isinstance(message, JSONRPCResponse):
+            raise malformed(self._server, "it answered JSON that is no answer of the protocol")
+        if str(message.id) != _call_id(request.content):
+            raise malformed(self._server, "it answered another request")
+        return httpx2.Response(200, headers=_kept(response, "content-type", _SESSION), content=body)
 
     def _redirect(self, response: httpx2.Response) -> httpx2.Response:
         """Return a redirect, which the library follows within the origin.
@@ -308,9 +331,10 @@ class _Events(httpx2.AsyncByteStream):
         await self._response.aclose()
 
 
-def _is_call(content: bytes) -> bool:
-    """Return whether a message is a request of the protocol, which has an id and a method."""
-    return b'"id":' in content[:64] and b'"method":' in content[:512]
+def _call_id(content: bytes) -> str:
+    """Return the id of a message that is a request of the protocol; empty: it is none."""
+    found = _CALL.match(content)
+    return found[1].decode() if found else ""
 
 
 def _is_error(body: bytes) -> bool:

@@ -79,8 +79,11 @@ async def end(process: Process) -> None:
             await _exits(process, TERM_SECONDS)
     finally:
         _signal(process, signal.SIGKILL)
-        _close_pipes(process)
-    if not await _exits(process, KILL_SECONDS):
+        try:
+            await _exits(process, KILL_SECONDS)
+        finally:
+            _close_pipes(process)
+    if process.returncode is None:
         logger.warning("process %d of an MCP server did not end after SIGKILL", process.pid)
 
 

@@ -55,7 +55,6 @@ class Session:
         self._failure: ActionFailed | None = None
         self._calls = 0
         self._retired = False
-        self._was_open = False
         self._opened = asyncio.Event()
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self._own(), context=contextvars.Context())
@@ -81,11 +80,11 @@ class Session:
             ActionFailed: The session cannot be opened, or there is no answer.
         """
         await self._opened.wait()
-        client = self._client
-        if client is None and self._failure is not None and not self._was_open:
-            raise self._failure
-        if client is None or not self.usable:
-            raise SessionLost(self._failure or not_opened(self._server, "its session has ended"))
+        client, ended = self._client, self._failure or not_opened(self._server, "its session has ended")
+        if client is None:
+            raise ended
+        if not self.usable:
+            raise SessionLost(ended)
         exchange = Exchange()
         token = EXCHANGE.set(exchange)
         self._calls += 1
@@ -114,24 +113,25 @@ class Session:
         """Open the session, hold it until it is to end, and end it."""
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(self._server.connect_timeout):
+                timer = asyncio.get_running_loop().call_later(self._server.connect_timeout, self._give_up)
+                try:
                     self._client = await self._open(stack)
-                self._was_open = True
+                finally:
+                    timer.cancel()
                 self._opened.set()
                 await self._stop.wait()
         except asyncio.CancelledError:
             self._fail(not_opened(self._server, "this server is stopping"))
             raise
-        except TimeoutError:
-            self._failure = not_opened(self._server, f"no session within {self._server.connect_timeout:g} s")
         except ActionFailed as error:
             self._fail(error)
         except Exception as error:  # the library has many, and its peer is not trusted
             self._fail(failed_request(self._server, _first(error)))
-        finally:
-            self._client = None
-            self._stop.set()
-            self._opened.set()
+
+    def _give_up(self) -> None:
+        """Fail the calls that wait for the session, and end what there is of it."""
+        self._fail(not_opened(self._server, f"no session within {self._server.connect_timeout:g} s"))
+        self._task.cancel()
 
     async def _open(self, stack: AsyncExitStack) -> Client:
         """Open the link and the session.
@@ -173,16 +173,18 @@ class Session:
     def _gone(self, reason: Reason, text: str) -> None:
         """End the session, as its server is gone or has broken the protocol.
 
-        Of a message that is too large, it is not known which call it answers. So others may be retried.
+        Which call a malformed message answers is not known. So all calls may be retried, if there are several.
         """
-        retryable = reason is Reason.UNAVAILABLE or (reason is Reason.RESOURCE_EXHAUSTED and self._calls > 1)
-        known = not self._was_open or reason is Reason.ACTION_ERROR
-        self._fail(failed(self._server, reason, text, retryable=retryable, known=known))
+        if self._stop.is_set():
+            return
+        retryable = reason is Reason.UNAVAILABLE or self._calls > 1
+        self._fail(failed(self._server, reason, text, retryable=retryable, known=self._client is None))
 
     def _fail(self, failure: ActionFailed) -> None:
-        """End the session with a failure. The first one counts."""
+        """End the session with a failure, which calls get at once. The first one counts."""
         self._failure = self._failure or failure
         self._stop.set()
+        self._opened.set()
 
     def _failure_of(self, error: Exception, exchange: Exchange) -> ActionFailed | SessionLost:
         """Return the failure of a call."""

@@ -3,7 +3,7 @@
 import asyncio
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -57,7 +57,8 @@ class StdioLink:
             outgoing, sent = anyio.create_memory_object_stream[SessionMessage](MAX_WAITING)
             async with received, incoming, outgoing, sent, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._read, process, received)
-                tasks.start_soon(self._write, process, sent, received)
+                tasks.start_soon(self._write, process, sent)
+                tasks.start_soon(self._watch_input, process, received)
                 assert process.stderr is not None, "the process is started with pipes"
                 tasks.start_soon(log_lines, process.stderr, self._server.name)
                 try:
@@ -107,24 +108,29 @@ class StdioLink:
                 continue
             await received.send(SessionMessage(message))
 
-    async def _write(
-        self,
-        process: Process,
-        sent: MemoryObjectReceiveStream[SessionMessage],
-        received: MemoryObjectSendStream[SessionMessage | Exception],
-    ) -> None:
-        """Write messages to the process, until the session ends."""
+    async def _write(self, process: Process, sent: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        """Write messages to the process, until it or the session ends."""
         assert process.stdin is not None, "the process is started with pipes"
-        try:
+        with suppress(OSError):
             async for message in sent:
                 text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
                 process.stdin.write(text.encode() + b"\n")
                 await process.stdin.drain()
-        except OSError:
-            self.ended = True
-            if await exit_code(process, EXIT_SECONDS) is None:
-                self._on_end(Reason.UNAVAILABLE, "it closed its standard input")
-                received.close()
+
+    async def _watch_input(
+        self, process: Process, received: MemoryObjectSendStream[SessionMessage | Exception]
+    ) -> None:
+        """End the session of a process that lives, and reads no more. What was written already would not be answered.
+
+        The end of a process is seen by its output.
+        """
+        assert process.stdin is not None, "the process is started with pipes"
+        with suppress(OSError):
+            await process.stdin.wait_closed()
+        self.ended = True
+        if await exit_code(process, EXIT_SECONDS) is None:
+            self._on_end(Reason.UNAVAILABLE, "it closed its standard input")
+            received.close()
 
 
 def _gone(code: int | None) -> str:
