@@ -175,6 +175,9 @@ class _Http(BaseModel):
         )
 
 
+_KEYS = _Stdio.model_fields.keys() | _Http.model_fields.keys()
+
+
 def load_mcp_servers(path: Path) -> tuple[McpServer, ...]:
     """Read a file of MCP servers. Relative paths of `cwd` and `ca` are relative to the file.
 
@@ -233,6 +236,7 @@ def _server(name: str, table: object, folder: Path, problems: list[str]) -> McpS
         return None
     if ("command" in table) == ("url" in table):
         problems.append(f"{place}: needs a command or a url" + (", and not both" if "url" in table else ""))
+        problems += [f"{place}.{key}: unknown key" for key in table if key not in _KEYS]
         return None
     try:
         return (_Stdio if "command" in table else _Http).model_validate(table).entry(name, folder)

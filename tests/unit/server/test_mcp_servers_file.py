@@ -110,8 +110,11 @@ def test_a_malformed_entry_is_refused_by_name(entry: str, problem: str) -> None:
 
 
 def test_all_problems_are_named() -> None:
-    text = 'other = 1\n[mcp_servers.a]\ncommand = 3\nenv = {A = 3}\n[mcp_servers."b c"]\nurl = "http://b"'
-    assert len(problems(text)) == 4
+    tables = ["command = 3\nenv = {A = 3}", 'comand = "b"']
+    text = (
+        f'other = 1\n[mcp_servers.a]\n{tables[0]}\n[mcp_servers.b]\n{tables[1]}\n[mcp_servers."c d"]\nurl = "http://c"'
+    )
+    assert len(problems(text)) == 6
 
 
 @pytest.mark.parametrize("text", ["[mcp_servers", "mcp_servers = 3", "a = " + "[" * 10_000])

@@ -124,6 +124,7 @@ async def log_lines(stream: asyncio.StreamReader, name: str) -> None:
         for part in ended:
             log_line(bytes(line) + part, name)
             line.clear()
+            await asyncio.sleep(0)  # many lines come at once
         line += rest[: 4 * MAX_LOGGED - len(line)]
     if line:
         log_line(bytes(line), name)

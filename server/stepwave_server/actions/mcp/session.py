@@ -6,6 +6,7 @@ callers, and it has context variables of its own.
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -23,6 +24,8 @@ from stepwave_server.actions.redaction import NOTHING_SECRET, Redactor
 from stepwave_server.core.model import Reason
 
 __all__ = ["Session"]
+
+logger = logging.getLogger(__name__)
 
 MESSAGE_FACTOR = 8
 """Bytes of a message for each byte of an output: it may be in there twice, in Base64 or with escapes."""
@@ -177,6 +180,7 @@ class Session:
         """
         if self._stop.is_set():
             return
+        logger.warning('MCP server "%s": %s', self._server.name, text)
         retryable = reason is Reason.UNAVAILABLE or self._calls > 1
         self._fail(failed(self._server, reason, text, retryable=retryable, known=self._client is None))
 

@@ -105,6 +105,7 @@ class StdioLink:
                     text = cut(line[:800].decode(errors="replace").strip(), 200)
                     return Reason.ACTION_ERROR, f"it wrote a malformed message: {text}"
                 log_line(line, self._server.name)  # a banner, or what a tool prints
+                await asyncio.sleep(0)  # many lines come at once
                 continue
             await received.send(SessionMessage(message))
 
