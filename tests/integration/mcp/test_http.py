@@ -50,13 +50,23 @@ async def test_headers_are_sent_and_a_secret_is_in_no_failure(
     monkeypatch.setenv("STEPWAVE_SECRET_KEY", VALUE)
 
     async def show(exchange: Exchange, number: Any) -> None:
-        await responding(400, f"{exchange.request.headers['authorization']} is bad".encode())(exchange)
+        await responding(400, f"{'x' * 1_930} {exchange.request.headers['authorization']}".encode())(exchange)
 
     client = await connect(url=speak(service, show), headers={"Authorization": {"secret": "KEY"}, "Tenant": "one"})
     failure = await failure_of(client, "any")
-    assert "it answered 400 Said: [secret KEY] is bad" in failure.message
+    assert "it answered 400 Said: xxx" in failure.message
+    assert not any(VALUE[:length] in failure.message for length in range(8, len(VALUE)))
     assert {request.headers["tenant"] for request in service.requests} == {"one"}
     assert {request.headers["authorization"] for request in service.requests} == {VALUE}
+
+
+async def test_a_secret_that_no_header_can_have_fails_the_call(
+    connect: Connect, service: HttpService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPWAVE_SECRET_KEY", f"{VALUE}\n{VALUE}")
+    failure = await failure_of(await connect(url=service.url("/mcp"), headers={"A": {"secret": "KEY"}}), "any")
+    assert failure.reason is FailureReason.INVALID_INPUT
+    assert "the value of the secret KEY has characters that a header field cannot have" in failure.message
 
 
 async def test_a_session_that_the_server_has_forgotten_is_opened_again(connect: Connect, service: HttpService) -> None:

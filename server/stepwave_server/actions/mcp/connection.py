@@ -34,6 +34,9 @@ KEY = "stepwave/idempotency_key"
 MAX_PAGES = 100
 """Pages of a list of tools."""
 
+MAX_TEXT = 2_000
+"""Characters of the message of a failure."""
+
 MAX_MESSAGE = 500
 """Characters of a message of progress."""
 
@@ -134,10 +137,10 @@ class Connection:
         return Unread(self._redactor.payload(dump(output, self._max_bytes)))
 
     def _redacted(self, failure: ActionFailed) -> ActionFailed:
-        """Return a failure without the values of secrets."""
+        """Return a failure without the values of secrets, and not too long."""
         return ActionFailed(
             failure.reason,
-            self._redactor.text(failure.message),
+            cut(self._redactor.text(failure.message), MAX_TEXT),
             retryable=failure.retryable,
             retry_after=failure.retry_after,
             details=failure.details,

@@ -23,14 +23,12 @@ TOO_LARGE_EVENT = "SSE stream failed: "
 NO_MESSAGE = "Failed to parse SSE message: "
 """The beginning of the library's message about an event that it cannot read."""
 
-MAX_TEXT = 2_000
-
 
 class SessionLost(Exception):
     """Raised when a session had ended before a request was sent. In another session it can be sent again.
 
     Attributes:
-        failure: The failure, if it is not.
+        failure: The failure of the call, if it is not sent again.
     """
 
     def __init__(self, failure: ActionFailed) -> None:
@@ -52,12 +50,12 @@ def failed(
     Args:
         server: The server.
         reason: The reason.
-        text: What happened.
+        text: What happened. It may have secrets in it, and is shortened after they are taken out.
         retryable: Whether another attempt could help.
         retry_after: Nanoseconds to wait before another attempt; `None`: no wait is asked for.
         known: Whether it is known that the tool has not run, or that it has ended.
     """
-    message, details = f'MCP server "{server.name}": {cut(text, MAX_TEXT)}', {"mcp_server": server.name}
+    message, details = f'MCP server "{server.name}": {text}', {"mcp_server": server.name}
     if not known:
         message, details["outcome"] = f"{message}; {UNKNOWN}", "unknown"
     return ActionFailed(reason, message, retryable=retryable, retry_after=retry_after, details=details)

@@ -9,7 +9,7 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -38,7 +38,6 @@ OTHER_SECONDS = 5.0
 
 MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 64 << 10
-MAX_ERROR_TEXT = 300
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
@@ -275,7 +274,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             return httpx2.Response(status, headers={"content-type": _JSON}, content=body)
         found = classify_response(status, {name.lower(): value for name, value in response.headers.items()})
         text = "" if kind == "text/html" else " ".join(body.decode(errors="replace").split())
-        shown = f": {cut(text, MAX_ERROR_TEXT)}" if text else ""
+        shown = f": {text}" if text else ""
         raise failed(
             self._server,
             found.reason,
@@ -319,13 +318,13 @@ class _Events(httpx2.AsyncByteStream):
         self._exchange = exchange
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        parts = aiter(self._response.aiter_raw())
-        while True:
-            try:
-                part = await self._exchange.awaited(anext(parts))
-            except StopAsyncIteration:
-                return
-            yield part
+        async with aclosing(self._response.aiter_raw()) as parts:
+            while True:
+                try:
+                    part = await self._exchange.awaited(anext(parts))
+                except StopAsyncIteration:
+                    return
+                yield part
 
     async def aclose(self) -> None:
         await self._response.aclose()

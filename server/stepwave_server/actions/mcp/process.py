@@ -14,8 +14,9 @@ from mcp.client.stdio import get_default_environment
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.mcp.entry import StdioServer
 from stepwave_server.actions.mcp.errors import not_opened
+from stepwave_server.telemetry.redaction import current_redaction
 
-__all__ = ["end", "exit_code", "log_line", "log_lines", "start"]
+__all__ = ["end", "exit_code", "log_line", "log_lines", "shown", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ POLL_SECONDS = 0.01
 
 MAX_LOGGED = 2_000
 """Characters of a line in the log."""
+
+MAX_LINE = 64 << 10
+"""Bytes of a line that are looked at for the log. The longest secret is as long."""
 
 _TEMPORARY = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -125,13 +129,20 @@ async def log_lines(stream: asyncio.StreamReader, name: str) -> None:
             log_line(bytes(line) + part, name)
             line.clear()
             await asyncio.sleep(0)  # many lines come at once
-        line += rest[: 4 * MAX_LOGGED - len(line)]
+        line += rest[: MAX_LINE - len(line)]
     if line:
         log_line(bytes(line), name)
 
 
 def log_line(line: bytes, name: str) -> None:
     """Log a line of a server."""
-    text = line[: 4 * MAX_LOGGED].decode(errors="replace").strip()
+    text = shown(line, MAX_LOGGED)
     if text:
-        logger.info('MCP server "%s": %s', name, cut(text, MAX_LOGGED))
+        logger.info('MCP server "%s": %s', name, text)
+
+
+def shown(line: bytes, most: int) -> str:
+    """Return the beginning of a line, up to a number of characters. A secret is taken out before it could be cut."""
+    text = line[:MAX_LINE].decode(errors="replace").strip()
+    redact = current_redaction()
+    return cut(text if redact is None else redact(text), most)

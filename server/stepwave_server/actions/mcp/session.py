@@ -166,6 +166,8 @@ class Session:
         secrets = await self._secrets({value.name for value in given.values() if isinstance(value, SecretValue)})
         self.redactor = Redactor(secrets)
         self.redactor.enter()
+        if isinstance(self._server, HttpServer):
+            _check_headers(self._server, secrets)
         values: Mapping[str, str] = {
             name: secrets[value.name] if isinstance(value, SecretValue) else value for name, value in given.items()
         }
@@ -212,6 +214,18 @@ class Session:
     def _end_if_retired(self) -> None:
         if self._retired and not self._calls:
             self._stop.set()
+
+
+def _check_headers(server: HttpServer, secrets: Mapping[str, str]) -> None:
+    """Check that values of secrets can be in header fields.
+
+    Raises:
+        ActionFailed: One cannot.
+    """
+    for name, value in secrets.items():
+        if not (value.isascii() and value.isprintable()):
+            text = f"the value of the secret {name} has characters that a header field cannot have"
+            raise failed(server, Reason.INVALID_INPUT, text)
 
 
 def _first(error: Exception) -> Exception:

@@ -10,9 +10,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from stepwave_server.actions.failures import cut
 from stepwave_server.actions.mcp.entry import StdioServer
-from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, start
+from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, shown, start
 from stepwave_server.actions.mcp.streams import Messages, refusing
 from stepwave_server.core.model import Reason
 
@@ -20,6 +19,9 @@ __all__ = ["StdioLink"]
 
 MAX_WAITING = 16
 """Messages that wait for a server to read them. More make calls wait."""
+
+MAX_SHOWN = 200
+"""Characters of a malformed message that a failure shows."""
 
 EXIT_SECONDS = 0.5
 """How long the exit code of a process is awaited, after the end of its output."""
@@ -102,8 +104,7 @@ class StdioLink:
                 message = jsonrpc_message_adapter.validate_json(line, by_name=False)
             except ValueError:
                 if line.lstrip().startswith(b"{"):
-                    text = cut(line[:800].decode(errors="replace").strip(), 200)
-                    return Reason.ACTION_ERROR, f"it wrote a malformed message: {text}"
+                    return Reason.ACTION_ERROR, f"it wrote a malformed message: {shown(line, MAX_SHOWN)}"
                 log_line(line, self._server.name)  # a banner, or what a tool prints
                 await asyncio.sleep(0)  # many lines come at once
                 continue
