@@ -24,6 +24,7 @@ from stepwave_server.assembly import (
     count_text,
     importable,
     open_journal,
+    open_mcp_servers,
     open_metrics,
     open_runnables,
     tls_files,
@@ -36,6 +37,7 @@ from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.journal import Journal
 from stepwave_server.limits_file import load_limits, unmatched_limits
+from stepwave_server.mcp_servers_file import mcp_secret_warnings
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.listening import check_metrics_address
@@ -84,6 +86,7 @@ class Server:
         ActionsError: An action cannot be loaded.
         AccessError: The access file is malformed, or the audit log cannot be opened.
         LimitsError: The limits file is malformed.
+        McpServersError: The file of MCP servers is malformed, or MCP cannot be used.
         RunnablesError: The file of runnables is malformed.
         SecretsError: The secrets file is malformed.
         ValueError: The folder of workflows does not exist.
@@ -114,9 +117,10 @@ class Server:
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self._secrets = load_secrets(self.settings.secrets) if self.settings.secrets else Secrets()
         self._runnables = open_runnables(self.settings)
+        self._mcp = open_mcp_servers(self.settings, self._secrets)
         self._outbound = Outbound(AllowList.of(self.settings.http_allow), max_bytes=self.settings.max_payload_bytes)
         self.registry = Registry(
-            importable([*self.settings.actions, *actions, *self._runnables.actions()]),
+            importable([*self.settings.actions, *actions, *self._runnables.actions(), *self._mcp.actions()]),
             entry_points=self.settings.entry_points,
             outbound=self._outbound,
         )
@@ -173,6 +177,7 @@ class Server:
         """Return the engine that the settings name."""
         names = [action.name for action in self.registry]
         warnings = secret_warnings(self._secrets, names, all_known=self.settings.engine != TEMPORAL)
+        warnings += mcp_secret_warnings(self._mcp.servers, self._secrets)
         for problem in (*unmatched_limits(self._limits, names), *warnings):
             logger.warning("%s", problem)
         if self.settings.engine == TEMPORAL:
@@ -355,6 +360,7 @@ class Server:
         if self._host is not None:
             await self._host.stop()
         await self._runnables.close()
+        await self._mcp.close()
         if self._journal is not None:
             await self._journal.close()
 

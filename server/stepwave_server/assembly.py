@@ -10,10 +10,13 @@ from stepwave_server.access.access_file import Access
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
 from stepwave_server.actions import Action, ActionsError
+from stepwave_server.actions.mcp import McpServers
 from stepwave_server.actions.runnables import Runnables
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
+from stepwave_server.mcp_servers_file import load_mcp_servers
 from stepwave_server.rpc.listening import check_metrics_address
 from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.runnables_file import load_runnables
@@ -27,6 +30,7 @@ __all__ = [
     "hosted_actions",
     "importable",
     "open_journal",
+    "open_mcp_servers",
     "open_metrics",
     "open_runnables",
     "tls_files",
@@ -127,6 +131,20 @@ def open_runnables(settings: Settings) -> Runnables:
     """
     found = load_runnables(settings.runnables) if settings.runnables else ()
     return Runnables(found, settings.max_payload_bytes)
+
+
+def open_mcp_servers(settings: Settings, secrets: Secrets) -> McpServers:
+    """Return the MCP servers that the settings name, and the sessions with them, opened by the first calls.
+
+    Args:
+        settings: The settings.
+        secrets: The secrets that the servers get.
+
+    Raises:
+        McpServersError: The file is malformed, or MCP cannot be used.
+    """
+    found = load_mcp_servers(settings.mcp_servers) if settings.mcp_servers else ()
+    return McpServers(found, secrets.values, settings.max_payload_bytes)
 
 
 def open_journal(settings: Settings) -> Journal:

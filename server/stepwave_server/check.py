@@ -15,6 +15,7 @@ from stepwave_server.assembly import (
     count_text,
     hosted_actions,
     importable,
+    open_mcp_servers,
     open_runnables,
     tls_files,
 )
@@ -25,6 +26,7 @@ from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import PlaceholderSecrets, Secrets
 from stepwave_server.journal import JournalError, MemoryJournal, check_place
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
+from stepwave_server.mcp_servers_file import mcp_secret_warnings
 from stepwave_server.rpc.listening import (
     ListenError,
     check_address,
@@ -66,13 +68,14 @@ async def check(settings: Settings) -> Checked:
         CheckFailed: There are problems. All of them are listed.
     """
     problems: list[str] = []
+    secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
     runnables = _try(problems, lambda: open_runnables(settings))
-    elsewhere = [] if runnables is None else runnables.actions()
+    mcp = _try(problems, lambda: open_mcp_servers(settings, secrets or Secrets()))
+    elsewhere = [action for it in (runnables, mcp) if it is not None for action in it.actions()]
     registry = _try(
         problems, lambda: Registry(importable([*settings.actions, *elsewhere]), entry_points=settings.entry_points)
     )
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
-    secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
     if limits and settings.engine == TEMPORAL:
         _try(problems, lambda: _check_rates(limits))
@@ -80,16 +83,17 @@ async def check(settings: Settings) -> Checked:
         options = replace(settings.engine_options(), secrets=PlaceholderSecrets() if secrets is None else secrets)
         known = registry or Registry(entry_points=False)
         problems += await _workflow_problems(
-            options, known, workflows, complete=runnables is not None and _knows_actions(settings, registry)
+            options, known, workflows, complete=None not in (runnables, mcp) and _knows_actions(settings, registry)
         )
     places = _check_places(settings, problems)
-    if registry is None or limits is None or secrets is None or workflows is None or problems:
+    if registry is None or mcp is None or limits is None or secrets is None or workflows is None or problems:
         raise CheckFailed("\n".join(problems))
     names = [action.name for action in registry]
     found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
     if settings.limits is not None:
         found.append(count_text(len(limits), "limit"))
     warnings = secret_warnings(secrets, names, all_known=settings.engine != TEMPORAL)
+    warnings += mcp_secret_warnings(mcp.servers, secrets)
     return Checked(", ".join([*found, *places]), (*unmatched_limits(limits, names), *warnings))
 
 

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     runnables: Path | None = Field(
         default=None, description="A file of services elsewhere that have actions: where they are, and their names."
     )
+    mcp_servers: Path | None = Field(
+        default=None, description="A file of MCP servers, whose tools `mcp.call` calls: their commands or URLs."
+    )
     http_allow: Names = Field(
         default=(),
         description="HOST, HOST:PORT or a network (10.0.0.0/8) that built-in actions may call though it is not public.",

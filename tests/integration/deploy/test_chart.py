@@ -370,6 +370,7 @@ def test_every_setting_of_the_server_can_be_given() -> None:
         "access",
         "secrets",
         "runnables",
+        "mcp_servers",
         "actions",
         "tls_cert",
         "tls_client_ca",

@@ -51,6 +51,7 @@ class HttpService:
         requests: What came, in order.
         connections: How many connections there were.
         closed: Set when a connection has ended.
+        transports: Those of all connections.
         encrypted: Whether it speaks TLS.
     """
 
@@ -60,6 +61,7 @@ class HttpService:
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    transports: set[asyncio.WriteTransport] = field(default_factory=set)
     tasks: set["asyncio.Task[None] | None"] = field(default_factory=set)
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
@@ -68,6 +70,7 @@ class HttpService:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
         self.connections += 1
+        self.transports.add(writer.transport)
         self.tasks.add(asyncio.current_task())
         try:
             while (request := await _read(reader)) is not None:
@@ -97,6 +100,8 @@ async def http_service(
             assert task is not None
             task.cancel()
             await asyncio.wait([task])
+        for transport in service.transports:  # one that is closed may still wait for its caller to read
+            transport.abort()
         await server.wait_closed()
 
 

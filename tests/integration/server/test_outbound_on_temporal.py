@@ -1,12 +1,15 @@
 """Actions that call services on Temporal: a server runs them there, with the same failures and chunks."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from integration.mcp.conftest import bad, entry_text
 from integration.server.build import bind, finished, flow, retry, state_of, step, value_of
 from integration.server.fixture_types import Connect, Serve
 from integration.server.http_service import Exchange, answer, as_json, http_service
+from stepwave.v1 import workflow_pb2
 
 pytestmark = pytest.mark.parametrize("serve", ["temporal"], indirect=True)
 
@@ -54,3 +57,18 @@ async def test_a_closed_address_is_refused_on_temporal(serve: Serve, connect: Co
         found = finished(await connect(await serve()).run(workflow))["get"].failure
     assert "it is a loopback address" in found.message
     assert (found.retryable, service.connections) == (False, 0)
+
+
+async def test_tools_are_called_on_temporal(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+    file = tmp_path / "mcp_servers.toml"
+    file.write_text(entry_text(bad()))
+    workflow = flow(
+        step("call", "mcp.call", given={"server": "tools", "tool": "process"}),
+        step(
+            "fail", "mcp.call", given={"server": "tools", "tool": "refuses", "arguments": {"code": 7, "message": "no"}}
+        ),
+        failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE,
+    )
+    results = finished(await connect(await serve(mcp_servers=file)).run(workflow))
+    assert str(value_of(results["call"].output)).isdecimal()
+    assert results["fail"].failure.message == 'MCP server "tools": no'

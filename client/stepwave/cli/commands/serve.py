@@ -40,17 +40,17 @@ def serve(
         typer.Option(
             "--reload",
             help="For development: restart when a module with actions or its package, another imported module under "
-            "the working directory, a workflow file, the file of limits, secrets or runnables or the --config file "
-            "changes. Needs a journal on disk.",
+            "the working directory, a workflow file, the file of limits, secrets, runnables or MCP servers or the "
+            "--config file changes. Needs a journal on disk.",
         ),
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Only check the settings, the modules with actions, the files of limits, secrets and runnables, the "
-            "workflow files and the places of the address and the journal. Print what was found, or all problems, and "
-            "exit. No server starts, nothing is written, and no connection is made.",
+            help="Only check the settings, the modules with actions, the files of limits, secrets, runnables and "
+            "MCP servers, the workflow files and the places of the address and the journal. Print what was found, or "
+            "all problems, and exit. No server starts, nothing is written, and no connection is made.",
         ),
     ] = False,
 ) -> None:
@@ -106,7 +106,8 @@ def _serve_with_reload(settings: "Settings", config: Path | None) -> int:
     if settings.engine == "local" and settings.journal_path() is None:
         raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
     _check_names(settings)
-    named = [file for file in (settings.limits, settings.secrets, settings.runnables, config) if file is not None]
+    files = (settings.limits, settings.secrets, settings.runnables, settings.mcp_servers, config)
+    named = [file for file in files if file is not None]
     reloader = Reloader(
         WatchedFiles(Path.cwd(), modules=settings.actions, workflows=settings.workflows, named=named),
         stop_timeout=settings.drain_timeout + _STOP_TIMEOUT,

@@ -98,6 +98,10 @@ def _options(
         Path | None,
         typer.Option(metavar="FILE", help="A file of services elsewhere that have actions, by RunnableService."),
     ] = None,
+    mcp_servers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file of MCP servers, whose tools mcp.call calls: commands or URLs."),
+    ] = None,
     http_allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -230,6 +234,7 @@ def _options(
         "limits": limits,
         "secrets": secrets,
         "runnables": runnables,
+        "mcp_servers": mcp_servers,
         "http_allow": http_allow or None,
         "journal": journal,
         "synchronous": synchronous,

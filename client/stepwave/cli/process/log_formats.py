@@ -11,6 +11,8 @@ __all__ = ["LogFormat", "start_logging"]
 
 _IDS = ("run_id", "step_id", "attempt")
 _FACTS = ("state", "duration")
+_LIBRARIES = ("httpx2", "mcp")
+"""Loggers of libraries that log requests, ids of sessions and bad answers, which the failures of steps report."""
 
 
 class LogFormat(StrEnum):
@@ -27,6 +29,9 @@ def start_logging(level: str, log_format: str = LogFormat.CONSOLE) -> None:
     text = _IdFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_JsonFormatter() if json_lines else text)
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    if level != "debug":
+        for name in _LIBRARIES:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class _IdFormatter(logging.Formatter):

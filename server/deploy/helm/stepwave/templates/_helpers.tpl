@@ -95,6 +95,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- if .process.runnables }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_RUNNABLES" "value" "/etc/stepwave/runnables/runnables.toml") }}
 {{- end }}
+{{- if .process.mcpServers }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_MCP_SERVERS" "value" "/etc/stepwave/mcp/mcp_servers.toml") }}
+{{- end }}
 {{- if .process.secrets.permissions }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_SECRETS" "value" "/etc/stepwave/secrets/secrets.toml") }}
 {{- end }}
@@ -152,6 +155,9 @@ imagePullSecrets:
 {{- if .process.runnables }}
 - {name: runnables, mountPath: /etc/stepwave/runnables, readOnly: true}
 {{- end }}
+{{- if .process.mcpServers }}
+- {name: mcp-servers, mountPath: /etc/stepwave/mcp, readOnly: true}
+{{- end }}
 {{- if .process.secrets.permissions }}
 - {name: permissions, mountPath: /etc/stepwave/secrets, readOnly: true}
 {{- end }}
@@ -178,6 +184,10 @@ imagePullSecrets:
 {{- end }}
 {{- with .process.runnables }}
 - name: runnables
+  configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- with .process.mcpServers }}
+- name: mcp-servers
   configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- with .process.secrets.permissions }}

@@ -1,0 +1,81 @@
+"""The messages from and to an MCP server, and the refusal of what the server asks for.
+
+A server may ask its client for completions, roots and the answers of a person (sampling, elicitation). An action has
+none of them. Each such request is refused before the next message is read, so that a server that sends many is slowed
+down, and nothing piles up.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp_types import METHOD_NOT_FOUND, ErrorData, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
+
+if TYPE_CHECKING:
+    from mcp.client._transport import ReadStream, WriteStream
+
+__all__ = ["Messages", "refusing"]
+
+Messages: TypeAlias = "tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]"
+"""The messages from a server, and those to it."""
+
+
+def refusing(messages: Messages) -> Messages:
+    """Return the messages of a transport without the requests of the server, which are refused."""
+    return _Refusing(*messages), messages[1]
+
+
+class _Refusing:
+    """The messages from a server, without its requests.
+
+    Args:
+        messages: The messages.
+        answers: Takes the answers to its requests.
+    """
+
+    def __init__(
+        self, messages: "ReadStream[SessionMessage | Exception]", answers: "WriteStream[SessionMessage]"
+    ) -> None:
+        self._messages = messages
+        self._answers = answers
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Return the next message that is no request."""
+        while True:
+            item = await self._messages.receive()
+            if isinstance(item, Exception) or not isinstance(item.message, JSONRPCRequest):
+                return item
+            try:
+                await self._answers.send(SessionMessage(_answer(item.message)))
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                raise anyio.EndOfStream from None
+
+    async def aclose(self) -> None:
+        """Take no more messages."""
+        await self._messages.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _answer(request: JSONRPCRequest) -> JSONRPCMessage:
+    """Return the answer to a request of a server."""
+    if request.method == "ping":
+        return JSONRPCResponse(jsonrpc="2.0", id=request.id, result={})
+    error = ErrorData(code=METHOD_NOT_FOUND, message=f"this client does not serve {request.method[:100]}")
+    return JSONRPCError(jsonrpc="2.0", id=request.id, error=error)

@@ -1,0 +1,151 @@
+"""Processes that break the protocol of MCP, or end. Each call fails with its reason, and none waits without end."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from integration.mcp.conftest import Connect, Log, answer, bad, begun, calling, failure_of, serving
+from stepwave import FailureReason, Retry, RunFailed, Workflow
+
+
+@pytest.fixture(autouse=True)
+def processes_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.process.STDIN_SECONDS", 0.1)
+    monkeypatch.setattr("stepwave_server.actions.mcp.process.TERM_SECONDS", 0.1)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("tool", "reason", "retryable", "text"),
+    [
+        ("half", FailureReason.ACTION_ERROR, False, "it wrote a malformed message: {"),
+        ("odd", FailureReason.ACTION_ERROR, False, "its answer is malformed: "),
+        ("odd_blob", FailureReason.ACTION_ERROR, False, "its answer is malformed: a block of it has data"),
+        ("endless", FailureReason.RESOURCE_EXHAUSTED, False, "it wrote a line of more than the 8,388,608 bytes"),
+        ("exits", FailureReason.UNAVAILABLE, True, "its process ended with code 7; whether the tool has run is not"),
+        (
+            "deaf",
+            FailureReason.UNAVAILABLE,
+            True,
+            "it closed its standard input; whether the tool has run is not known",
+        ),
+        ("crashes", FailureReason.UNAVAILABLE, True, "its process was killed by signal 9; whether the tool has run"),
+    ],
+)
+async def test_a_call_fails_with_its_reason_and_the_next_one_succeeds(
+    connect: Connect, tool: str, reason: FailureReason, retryable: bool, text: str
+) -> None:
+    client = await connect(**bad())
+    failure = await failure_of(client, tool)
+    assert (failure.reason, failure.retryable) == (reason, retryable)
+    assert f'MCP server "tools": {text}' in failure.message
+    assert failure.details.get("outcome") == ("unknown" if "not known" in failure.message else None)
+    assert (await answer(client, "process")).isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "retryable"),
+    [
+        (-32602, FailureReason.INVALID_INPUT, False),
+        (-32601, FailureReason.NOT_FOUND, False),
+        (-32603, FailureReason.ACTION_ERROR, True),
+        (-32000, FailureReason.UNAVAILABLE, True),
+        (7, FailureReason.ACTION_ERROR, False),
+    ],
+)
+async def test_the_code_of_an_error_decides_its_reason(
+    connect: Connect, code: int, reason: FailureReason, retryable: bool
+) -> None:
+    failure = await failure_of(await connect(**bad()), "refuses", {"code": code, "message": "sorry"})
+    assert (failure.reason, failure.retryable) == (reason, retryable)
+    assert "sorry" in failure.message
+
+
+async def test_a_retry_starts_a_process_that_ended_again(connect: Connect) -> None:
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    os.kill(int(before), 9)
+    after = await answer(client, "process", retry=Retry(max_attempts=5, initial_backoff=0.05))
+    assert after != before
+
+
+async def test_calls_at_once_start_one_process(connect: Connect) -> None:
+    flow = Workflow("many")
+    for number in range(10):
+        flow.step(f"call{number}", "mcp.call", {"server": "tools", "tool": "process"})
+    outputs = (await (await connect(**bad())).run(flow)).outputs
+    assert len(set(outputs.values())) == 1
+
+
+async def test_what_a_tool_prints_between_messages_is_logged(connect: Connect, log: Log) -> None:
+    assert await answer(await connect(**bad()), "prints") == "printed"
+    await log.wait_for('MCP server "tools": a debug line of a tool')
+
+
+async def test_what_a_server_asks_its_client_for_is_refused(connect: Connect) -> None:
+    refusal = await answer(await connect(**bad()), "asks")
+    assert refusal == "this client does not serve sampling/createMessage"
+
+
+async def test_a_cancel_is_told_by_the_protocol(connect: Connect, log: Log) -> None:
+    client = await connect(**bad())
+    async with client.run(calling("waits")) as run:
+        await begun(run)
+        await run.cancel()
+    await log.wait_for("told notifications/cancelled, its own: True")
+    assert await answer(client, "process")
+
+
+async def test_pages_of_tools_are_bounded(connect: Connect) -> None:
+    client = await connect(**bad())
+    flow = Workflow("tools")
+    flow.step("only", "mcp.list", {"server": "tools"})
+    with pytest.raises(RunFailed, match="its list of tools has more than 100 pages"):
+        await client.run(flow)
+
+
+@pytest.mark.parametrize("start", ["mute", "text"])
+async def test_a_program_that_does_not_answer_is_waited_for_no_longer_than_said(connect: Connect, start: str) -> None:
+    failure = await failure_of(await connect(**bad(start), connect_timeout="200ms"), "process")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
+    assert failure.message == 'MCP server "tools": no session within 0.2 s'
+
+
+async def test_a_process_that_ends_at_once_fails_the_call_which_has_not_run(connect: Connect) -> None:
+    failure = await failure_of(await connect(command="false"), "process")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
+    assert failure.message == 'MCP server "tools": its process ended with code 1'
+
+
+async def test_a_secret_without_a_value_fails_the_call(connect: Connect) -> None:
+    failure = await failure_of(await connect(**bad(), env={"KEY": {"secret": "NOWHERE"}}), "process")
+    assert failure.reason is FailureReason.NOT_FOUND
+    assert "set the variable STEPWAVE_SECRET_NOWHERE" in failure.message
+
+
+async def test_a_program_that_is_gone_fails_the_call(connect: Connect, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    client = await connect(command=str(program))
+    program.unlink()
+    failure = await failure_of(client, "process")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, False)
+    assert f"{program} cannot be started: No such file or directory" in failure.message
+
+
+async def test_the_stop_of_the_server_ends_a_process_that_is_being_started_and_ignores_signals(
+    tmp_path: Path, log: Log
+) -> None:
+    async with serving(tmp_path, bad("stubborn")) as client:
+        await client.start(calling("process"))
+        process = int(await log.wait_for("started "))
+    assert not is_alive(process)
