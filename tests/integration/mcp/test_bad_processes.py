@@ -1,6 +1,7 @@
 """Processes that break the protocol of MCP, or end. Each call fails with its reason, and none waits without end."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,12 @@ async def test_a_process_that_ends_at_once_fails_the_call_which_has_not_run(conn
     failure = await failure_of(await connect(command="false"), "process")
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
     assert failure.message == 'MCP server "tools": its process ended with code 1'
+
+
+async def test_the_last_line_of_a_process_that_ended_says_why(connect: Connect) -> None:
+    program = "import sys; sys.exit('no key\\nset SEARCH_KEY\\n')"
+    failure = await failure_of(await connect(command=sys.executable, args=["-c", program]), "process")
+    assert failure.message == 'MCP server "tools": its process ended with code 1: set SEARCH_KEY'
 
 
 async def test_a_secret_without_a_value_fails_the_call(connect: Connect) -> None:

@@ -71,6 +71,8 @@ async def test_both_actions_have_schemas(client: AsyncClient) -> None:
     actions = {action.name: action for action in await client.actions()}
     assert actions["mcp.call"].input_schema["required"] == ["server", "tool"]
     assert actions["mcp.list"].input_schema["required"] == ["server"]
+    assert actions["mcp.list"].output_schema["type"] == "array"
+    assert (actions["mcp.list"].idempotent, actions["mcp.call"].idempotent) == (True, False)
     assert actions["mcp.call"].source == "built-in"
 
 

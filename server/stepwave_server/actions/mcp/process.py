@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mcp.client.stdio import get_default_environment
@@ -120,25 +120,32 @@ def _close_pipes(process: Process) -> None:
     process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio has no other way
 
 
-async def log_lines(stream: asyncio.StreamReader, name: str) -> None:
-    """Log what a server writes to a stream, line by line, until its end. The rest of a long line is left out."""
+async def log_lines(stream: asyncio.StreamReader, name: str, note: Callable[[str], None]) -> None:
+    """Log what a server writes to a stream, line by line, until its end. The rest of a long line is left out.
+
+    Args:
+        stream: The stream.
+        name: The name of the server.
+        note: Takes the text of each line.
+    """
     line = bytearray()
     while data := await stream.read(1 << 16):
         *ended, rest = data.split(b"\n")
         for part in ended:
-            log_line(bytes(line) + part, name)
+            note(log_line(bytes(line) + part, name))
             line.clear()
             await asyncio.sleep(0)  # many lines come at once
         line += rest[: MAX_LINE - len(line)]
     if line:
-        log_line(bytes(line), name)
+        note(log_line(bytes(line), name))
 
 
-def log_line(line: bytes, name: str) -> None:
-    """Log a line of a server."""
+def log_line(line: bytes, name: str) -> str:
+    """Log a line of a server, unless it is blank, and return its text."""
     text = shown(line, MAX_LOGGED)
     if text:
         logger.info('MCP server "%s": %s', name, text)
+    return text
 
 
 def shown(line: bytes, most: int) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
+from stepwave._actions.action import action
 from stepwave._actions.context import Context
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.mcp.entry import McpServer, ReadSecrets
@@ -24,6 +26,15 @@ MCP_CALL = "mcp.call"
 MCP_LIST = "mcp.list"
 
 _CONNECTION = "stepwave_server.actions.mcp.connection"
+
+
+class ToolDescription(TypedDict):
+    """What `mcp.list` says of a tool."""
+
+    name: str
+    description: str
+    input_schema: dict[str, object]
+
 
 Server = Annotated[str, Field(description="The name of the MCP server in the server's configuration.")]
 
@@ -53,8 +64,8 @@ class McpServers:
         if not self._servers:
             return []
         return [
-            Action.of(self.call_tool, name=MCP_CALL, source="built-in"),
-            Action.of(self.list_tools, name=MCP_LIST, source="built-in"),
+            Action.of(self.call_tool, source="built-in"),
+            Action.of(self.list_tools, source="built-in", answer=list[ToolDescription]),
         ]
 
     async def close(self) -> None:
@@ -62,6 +73,7 @@ class McpServers:
         self._closed = True
         await asyncio.gather(*(connection.close() for connection in self._connections.values()))
 
+    @action(MCP_CALL)
     async def call_tool(
         self,
         server: Server,
@@ -78,6 +90,7 @@ class McpServers:
         connection = await self._connection(server)
         return await connection.call(tool, arguments or {}, context)
 
+    @action(MCP_LIST, idempotent=True)
     async def list_tools(self, server: Server) -> object:
         """List the tools of an MCP server: the name, the description and the input_schema of each."""
         connection = await self._connection(server)

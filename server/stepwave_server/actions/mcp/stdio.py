@@ -10,6 +10,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from stepwave_server.actions.failures import cut
 from stepwave_server.actions.mcp.entry import StdioServer
 from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, shown, start
 from stepwave_server.actions.mcp.streams import Messages, refusing
@@ -21,7 +22,7 @@ MAX_WAITING = 16
 """Messages that wait for a server to read them. More make calls wait."""
 
 MAX_SHOWN = 200
-"""Characters of a malformed message that a failure shows."""
+"""Characters of a malformed message, or of the last line of standard error, that a failure shows."""
 
 EXIT_SECONDS = 0.5
 """How long the exit code of a process is awaited, after the end of its output."""
@@ -44,6 +45,8 @@ class StdioLink:
         self._env = env
         self._max_line = max_line
         self._on_end = on_end
+        self._last_error = ""
+        self._errors_end = asyncio.Event()
         self.ended = False
 
     @asynccontextmanager
@@ -62,7 +65,7 @@ class StdioLink:
                 tasks.start_soon(self._write, process, sent)
                 tasks.start_soon(self._watch_input, process, received)
                 assert process.stderr is not None, "the process is started with pipes"
-                tasks.start_soon(log_lines, process.stderr, self._server.name)
+                tasks.start_soon(self._log_errors, process.stderr)
                 try:
                     yield refusing((incoming, outgoing))
                 finally:
@@ -83,7 +86,7 @@ class StdioLink:
                 return  # the session has ended
             self.ended = True
             if problem is None:
-                problem = Reason.UNAVAILABLE, _gone(await exit_code(process, EXIT_SECONDS))
+                problem = Reason.UNAVAILABLE, await self._gone(process)
             self._on_end(*problem)
 
     async def _pass_on(
@@ -134,9 +137,21 @@ class StdioLink:
             self._on_end(Reason.UNAVAILABLE, "it closed its standard input")
             received.close()
 
+    async def _log_errors(self, stderr: asyncio.StreamReader) -> None:
+        """Log what the process writes to standard error, and keep the last line."""
+        await log_lines(stderr, self._server.name, self._note_error)
+        self._errors_end.set()
 
-def _gone(code: int | None) -> str:
-    """Return how a server came to its end."""
-    if code is None:
-        return "it closed its standard output"
-    return f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+    def _note_error(self, text: str) -> None:
+        self._last_error = text or self._last_error
+
+    async def _gone(self, process: Process) -> str:
+        """Return how the process came to its end, with the last line of its standard error."""
+        code = await exit_code(process, EXIT_SECONDS)
+        if code is None:
+            return "it closed its standard output"
+        with suppress(TimeoutError):  # others that it has started may hold its standard error open
+            async with asyncio.timeout(EXIT_SECONDS):
+                await self._errors_end.wait()
+        end = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+        return f"{end}: {cut(self._last_error, MAX_SHOWN)}" if self._last_error else end
