@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stepwave._values.toml import TOMLDecodeError, parse_toml
+from stepwave_server.text_file import read_text
 
 __all__ = ["ConfigFile", "ConfigFileError", "read_config_file"]
 
@@ -69,10 +70,7 @@ def read_config_file(path: Path, fields: Mapping[str, FieldInfo]) -> ConfigFile:
     Raises:
         ConfigFileError: The file cannot be read, or is not TOML.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    text = read_text(path, ConfigFileError)
     try:
         document = parse_toml(text)
     except TOMLDecodeError as error:

@@ -35,6 +35,7 @@ from stepwave._files._yaml import parse_yaml
 from stepwave_server.core.model import SECOND
 from stepwave_server.core.validate import did_you_mean
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
+from stepwave_server.text_file import read_text
 
 __all__ = ["LimitsError", "load_limits", "parse_limits", "unmatched_limits"]
 
@@ -61,11 +62,7 @@ def load_limits(path: Path) -> tuple[Limit, ...]:
     Raises:
         LimitsError: The file is malformed or cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LimitsError(f"{path}: cannot be read: {error}") from error
-    return parse_limits(text, str(path))
+    return parse_limits(read_text(path, LimitsError), str(path))
 
 
 def parse_limits(text: str, source: str) -> tuple[Limit, ...]:

@@ -33,6 +33,7 @@ from stepwave_server.actions.mcp.entry import CONNECT_SECONDS
 from stepwave_server.config_values import Seconds
 from stepwave_server.core.validate import SECRET_NAME
 from stepwave_server.engine.secrets.store import Secrets
+from stepwave_server.text_file import read_text
 
 __all__ = ["McpServersError", "load_mcp_servers", "mcp_secret_warnings", "parse_mcp_servers"]
 
@@ -185,12 +186,7 @@ def load_mcp_servers(path: Path) -> tuple[McpServer, ...]:
         McpServersError: The file is malformed, it or a file that it names cannot be read, there is no such program,
             or the package `mcp` is not installed.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise McpServersError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise McpServersError(f"{path}: cannot be read: not UTF-8") from None
+    text = read_text(path, McpServersError)
     servers = parse_mcp_servers(text, path)
     problems = [f"{path}: mcp_servers.{it.name}.{problem}" for it in servers if (problem := _missing(it))]
     if servers and find_spec("mcp") is None:

@@ -24,6 +24,7 @@ from stepwave_server.actions.runnables import RemoteAction, Runnable
 from stepwave_server.actions.runnables.connection import check_files
 from stepwave_server.core.validate import NAME
 from stepwave_server.rpc.listening import is_address
+from stepwave_server.text_file import read_text
 from stepwave_server.wire.workflows.input_schema import schema_problem
 
 __all__ = ["RunnablesError", "load_runnables", "parse_runnables"]
@@ -139,12 +140,7 @@ def load_runnables(path: Path) -> tuple[Runnable, ...]:
     Raises:
         RunnablesError: The file is malformed, or it or a file that it names cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise RunnablesError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RunnablesError(f"{path}: cannot be read: not UTF-8") from None
+    text = read_text(path, RunnablesError)
     runnables = parse_runnables(text, path)
     problems = [f"{path}: runnables.{it.name}: {problem}" for it in runnables if (problem := check_files(it))]
     if problems:

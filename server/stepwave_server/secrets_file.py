@@ -22,6 +22,7 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.known import covers
 from stepwave_server.core.validate import SECRET_NAME
 from stepwave_server.engine.secrets.store import BUILT_IN, SecretRule, Secrets
+from stepwave_server.text_file import read_text
 
 __all__ = ["SecretsError", "load_secrets", "parse_secrets", "secret_warnings"]
 
@@ -80,13 +81,7 @@ def load_secrets(path: Path) -> Secrets:
     Raises:
         SecretsError: The file is malformed or cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SecretsError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SecretsError(f"{path}: cannot be read: not UTF-8") from None
-    return parse_secrets(text, path)
+    return parse_secrets(read_text(path, SecretsError), path)
 
 
 def parse_secrets(text: str, path: Path) -> Secrets:
