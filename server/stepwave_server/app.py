@@ -35,9 +35,10 @@ from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import Secrets
+from stepwave_server.files.limits import load_limits, unmatched_limits
+from stepwave_server.files.mcp_servers import mcp_secret_warnings
+from stepwave_server.files.secrets import load_secrets, secret_warnings
 from stepwave_server.journal import Journal
-from stepwave_server.limits_file import load_limits, unmatched_limits
-from stepwave_server.mcp_servers_file import mcp_secret_warnings
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.listening import check_metrics_address
@@ -47,7 +48,6 @@ from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.workflows import Workflows
-from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, raise_file_limit, tune_garbage_collector
 from stepwave_server.telemetry import Measures, Metrics, Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info

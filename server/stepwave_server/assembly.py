@@ -15,11 +15,11 @@ from stepwave_server.actions.runnables import Runnables
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.secrets.store import Secrets
+from stepwave_server.files.mcp_servers import load_mcp_servers
+from stepwave_server.files.runnables import load_runnables
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
-from stepwave_server.mcp_servers_file import load_mcp_servers
 from stepwave_server.rpc.listening import check_metrics_address
 from stepwave_server.rpc.tls import TlsFiles
-from stepwave_server.runnables_file import load_runnables
 from stepwave_server.telemetry import Metrics, prometheus_address
 
 __all__ = [

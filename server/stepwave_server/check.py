@@ -24,9 +24,10 @@ from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import PlaceholderSecrets, Secrets
+from stepwave_server.files.limits import LimitsError, load_limits, unmatched_limits
+from stepwave_server.files.mcp_servers import mcp_secret_warnings
+from stepwave_server.files.secrets import SecretsError, load_secrets, secret_warnings
 from stepwave_server.journal import JournalError, MemoryJournal, check_place
-from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
-from stepwave_server.mcp_servers_file import mcp_secret_warnings
 from stepwave_server.rpc.listening import (
     ListenError,
     check_address,
@@ -36,7 +37,6 @@ from stepwave_server.rpc.listening import (
 )
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.workflows import Workflows
-from stepwave_server.secrets_file import SecretsError, load_secrets, secret_warnings
 from stepwave_server.temporal_tls import load_credentials
 
 __all__ = ["CheckFailed", "Checked", "check", "check_host"]

@@ -18,8 +18,8 @@ from pydantic_settings import (
 )
 
 from stepwave_server.config import Settings
-from stepwave_server.config_file import ConfigFile, ConfigFileError, read_config_file
 from stepwave_server.config_values import mask_passwords
+from stepwave_server.files.config import ConfigFile, ConfigFileError, read_config_file
 
 __all__ = ["LoadedSettings", "Origin", "SettingsInvalid", "Source", "group_of", "load_settings", "problem_lines"]
 

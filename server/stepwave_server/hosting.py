@@ -20,9 +20,9 @@ from stepwave_server.core.info import Load
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.secrets.store import Secrets
-from stepwave_server.limits_file import load_limits, unmatched_limits
+from stepwave_server.files.limits import load_limits, unmatched_limits
+from stepwave_server.files.secrets import load_secrets, secret_warnings
 from stepwave_server.rpc.health import Health, served
-from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Metrics, Telemetry
 

@@ -98,9 +98,9 @@ class Target:
         from pydantic import ValidationError
 
         from stepwave_server.actions.registry import ActionsError
-        from stepwave_server.limits_file import LimitsError
+        from stepwave_server.files.limits import LimitsError
+        from stepwave_server.files.secrets import SecretsError
         from stepwave_server.rpc.workflows import WorkflowsError
-        from stepwave_server.secrets_file import SecretsError
         from stepwave_server.telemetry import TelemetryUnavailable
 
         named = {} if self.workflows is None else {"workflows": self.workflows}

@@ -19,8 +19,8 @@ from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.model import Binding, FromExpression, FromStep, State, Step
 from stepwave_server.engine.evaluation.expressions import SyntaxProblem, compile_expression
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
-from stepwave_server.limits_file import LimitsError, load_limits
-from stepwave_server.secrets_file import SecretsError, load_secrets
+from stepwave_server.files.limits import LimitsError, load_limits
+from stepwave_server.files.secrets import SecretsError, load_secrets
 
 COUNT = 4 * int(os.environ.get("STEPWAVE_FUZZ", "40"))
 """Mutations of each kind of file, of pointers, and of expressions. `make fuzz` sets more."""

@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.engine.temporal.rates import UnsupportedLimits, rates_of
-from stepwave_server.limits_file import parse_limits
+from stepwave_server.files.limits import parse_limits
 
 
 def _rates(*limits: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stepwave_server.actions.runnables import RemoteAction, Runnable
-from stepwave_server.runnables_file import RunnablesError, load_runnables, parse_runnables
+from stepwave_server.files.runnables import RunnablesError, load_runnables, parse_runnables
 
 FILE = Path("/etc/stepwave/runnables.toml")
 

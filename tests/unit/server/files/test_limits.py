@@ -6,7 +6,7 @@ import pytest
 
 from stepwave_server.core.model import SECOND
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
-from stepwave_server.limits_file import LimitsError, load_limits, parse_limits, unmatched_limits
+from stepwave_server.files.limits import LimitsError, load_limits, parse_limits, unmatched_limits
 
 
 def _read(text: str) -> tuple[Limit, ...]:

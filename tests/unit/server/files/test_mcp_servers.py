@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stepwave_server import mcp_servers_file
 from stepwave_server.actions.mcp import HttpServer, McpServer, SecretValue, StdioServer
 from stepwave_server.engine.secrets.store import Secrets
-from stepwave_server.mcp_servers_file import (
+from stepwave_server.files import mcp_servers
+from stepwave_server.files.mcp_servers import (
     McpServersError,
     load_mcp_servers,
     mcp_secret_warnings,
@@ -155,7 +155,7 @@ def test_servers_need_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def find_spec(name: str) -> ModuleSpec | None:
         return None
 
-    monkeypatch.setattr(mcp_servers_file, "find_spec", find_spec)
+    monkeypatch.setattr(mcp_servers, "find_spec", find_spec)
     assert loaded(tmp_path, "") == ()
     with pytest.raises(McpServersError, match=r"MCP servers need: pip install 'stepwave\[mcp\]'"):
         loaded(tmp_path, '[mcp_servers.a]\nurl = "http://a"')

@@ -6,7 +6,7 @@ import pytest
 
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.engine.secrets.store import SecretRule, Secrets
-from stepwave_server.secrets_file import SecretsError, load_secrets, parse_secrets, secret_warnings
+from stepwave_server.files.secrets import SecretsError, load_secrets, parse_secrets, secret_warnings
 
 FILE = Path("conf/secrets.toml")
 

@@ -35,7 +35,7 @@ from stepwave._files._yaml import parse_yaml
 from stepwave_server.core.model import SECOND
 from stepwave_server.core.validate import did_you_mean
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
-from stepwave_server.text_file import read_text
+from stepwave_server.files.text import read_text
 
 __all__ = ["LimitsError", "load_limits", "parse_limits", "unmatched_limits"]
 

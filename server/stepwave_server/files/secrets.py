@@ -22,7 +22,7 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.known import covers
 from stepwave_server.core.validate import SECRET_NAME
 from stepwave_server.engine.secrets.store import BUILT_IN, SecretRule, Secrets
-from stepwave_server.text_file import read_text
+from stepwave_server.files.text import read_text
 
 __all__ = ["SecretsError", "load_secrets", "parse_secrets", "secret_warnings"]
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stepwave._values.toml import TOMLDecodeError, parse_toml
-from stepwave_server.text_file import read_text
+from stepwave_server.files.text import read_text
 
 __all__ = ["ConfigFile", "ConfigFileError", "read_config_file"]
 

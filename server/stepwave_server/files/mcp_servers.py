@@ -33,7 +33,7 @@ from stepwave_server.actions.mcp.entry import CONNECT_SECONDS
 from stepwave_server.config_values import Seconds
 from stepwave_server.core.validate import SECRET_NAME
 from stepwave_server.engine.secrets.store import Secrets
-from stepwave_server.text_file import read_text
+from stepwave_server.files.text import read_text
 
 __all__ = ["McpServersError", "load_mcp_servers", "mcp_secret_warnings", "parse_mcp_servers"]
 

@@ -23,8 +23,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from stepwave_server.actions.runnables import RemoteAction, Runnable
 from stepwave_server.actions.runnables.connection import check_files
 from stepwave_server.core.validate import NAME
+from stepwave_server.files.text import read_text
 from stepwave_server.rpc.listening import is_address
-from stepwave_server.text_file import read_text
 from stepwave_server.wire.workflows.input_schema import schema_problem
 
 __all__ = ["RunnablesError", "load_runnables", "parse_runnables"]

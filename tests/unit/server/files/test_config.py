@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from stepwave_server.config import Settings
-from stepwave_server.config_file import ConfigFileError, read_config_file
 from stepwave_server.config_loading import SettingsInvalid, load_settings
+from stepwave_server.files.config import ConfigFileError, read_config_file
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""The files that the settings name, and the file of settings itself."""
