@@ -3,6 +3,7 @@
 LangChain is not imported: its tools are known by their attributes.
 """
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
@@ -133,7 +134,13 @@ def _caller(tool: object, invoke: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls a tool. In messages, it has the place of the tool's own code."""
 
     async def call_async(**arguments: object) -> object:
-        return _content(await invoke(arguments))
+        try:
+            answer = await invoke(arguments)
+        except NotImplementedError:  # many tools have an `_arun` that raises it alone
+            if not hasattr(tool, "invoke"):
+                raise
+            answer = await asyncio.to_thread(tool.invoke, arguments)
+        return _content(answer)
 
     def call(**arguments: object) -> object:
         return _content(invoke(arguments))

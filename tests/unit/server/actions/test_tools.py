@@ -215,6 +215,17 @@ class BothWays(BaseTool):
         return thread_name()
 
 
+class NoWay(BaseTool):
+    name: str = "no"
+    description: str = "No."
+
+    def _run(self) -> str:
+        return thread_name()
+
+    async def _arun(self) -> str:
+        raise NotImplementedError
+
+
 class OneWay(BaseTool):
     name: str = "one"
     description: str = "One."
@@ -244,6 +255,10 @@ async def test_async_tools_run_on_the_event_loop_and_others_on_threads(target: o
     answer = await answer_of(target, {})
     assert (answer == "stepwave-action") is on_thread
     assert Action.of(target).threaded is on_thread
+
+
+async def test_a_tool_whose_async_code_is_not_implemented_is_called_on_a_thread() -> None:
+    assert await answer_of(action.from_tool(NoWay()), {}) not in {threading.current_thread().name, None}
 
 
 def with_artifact() -> tuple[object, object]:
