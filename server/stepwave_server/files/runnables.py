@@ -14,12 +14,14 @@ actions = ["search"]                        # or tables, as [runnables.search.ac
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from stepwave_server.actions.known import KnownAction
 from stepwave_server.actions.runnables import RemoteAction, Runnable
 from stepwave_server.actions.runnables.connection import check_files
 from stepwave_server.core.validate import NAME
@@ -27,7 +29,7 @@ from stepwave_server.files.text import read_text
 from stepwave_server.rpc.listening import is_address
 from stepwave_server.wire.workflows.input_schema import schema_problem
 
-__all__ = ["RunnablesError", "load_runnables", "parse_runnables"]
+__all__ = ["RunnablesError", "load_runnables", "parse_runnables", "runnable_table"]
 
 _OWN = "core."
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -166,6 +168,38 @@ def parse_runnables(text: str, path: Path) -> tuple[Runnable, ...]:
     except (ValueError, RecursionError) as error:  # not TOML, or too deep
         raise RunnablesError(f"{path}: {error}") from None
     return tuple(_runnable(name, it, path.parent) for name, it in found.runnables.items())
+
+
+def runnable_table(name: str, address: str, actions: Iterable[KnownAction], *, tls: bool) -> str:
+    """Return the table of a service, as the file has it, with the descriptions and schemas of its actions.
+
+    Args:
+        name: A name for the service. Characters that it may not have are replaced.
+        address: Where servers reach it.
+        actions: Its actions.
+        tls: Whether connections are encrypted.
+    """
+    table = re.sub(r"[^A-Za-z0-9_-]|^(?![A-Za-z_])", "_", name)[:64]
+    lines = [f"[runnables.{table}]", f"address = {_quoted(address)}"]
+    lines += ["tls = true"] if tls else []
+    for action in actions:
+        lines += ["", f"[runnables.{table}.actions.{_quoted(action.name)}]"]
+        texts = {
+            "description": action.description,
+            "input_schema": action.input_schema,
+            "output_schema": action.output_schema,
+        }
+        lines += [f"{key} = {_quoted(text)}" for key, text in texts.items() if text]
+        lines += ["idempotent = true"] if action.idempotent else []
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a string of TOML."""
+    if text.isprintable() and "'" not in text:
+        return f"'{text}'"
+    # A string of JSON is one of TOML, but for the character DEL.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _runnable(name: str, read: _Runnable, folder: Path) -> Runnable:

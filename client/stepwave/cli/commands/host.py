@@ -152,6 +152,14 @@ def host(
             "Temporal, and the addresses. Print what was found, or all problems, and exit. No connection is made.",
         ),
     ] = False,
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe",
+            help="Only print what a server's file of --runnables says of this host: its address, and its actions with "
+            "their schemas. For --listen.",
+        ),
+    ] = False,
 ) -> None:
     """Run attempts of actions for servers elsewhere, until Ctrl-C or SIGTERM.
 
@@ -159,7 +167,7 @@ def host(
     taken, one line on standard output says so. Several hosts may have the same actions or different ones.
 
     With --listen, servers call this host over gRPC: it serves RunnableService, and needs no Temporal. The address is
-    the first line of standard output. Servers name it in their file of --runnables.
+    the first line of standard output. Servers name it in their file of --runnables, which --describe writes.
 
     A host runs the actions of its modules and those of installed packages. Servers have the built-in ones. With
     --health, it answers health checks: it is healthy while it takes attempts.
@@ -173,6 +181,7 @@ def host(
     stepwave host tools --temporal-address 127.0.0.1:7233
     stepwave host tools models --slots 20 --limits limits.yaml
     stepwave host tools --listen 127.0.0.1:50061
+    stepwave host tools --listen 127.0.0.1:50061 --describe > runnables.toml
     stepwave host --config stepwave.toml
     stepwave host tools --check --config stepwave.toml
     ```
@@ -208,6 +217,8 @@ def host(
         "log_format": log_format,
     }
     _check_combination(options)
+    if describe and (listen is None or listen.endswith(":0")):
+        raise CommandError("--describe needs the address that servers call: --listen HOST:PORT or unix:PATH")
     if listen is None:
         options["engine"] = "temporal"
     loaded, problems = find_settings(options, config, names={"actions": "MODULE…"})
@@ -219,6 +230,9 @@ def host(
         print_checked(loaded, problems, partial(check_host, listening=listen is not None))
         return
     loaded = require_valid(loaded, problems)
+    if describe:
+        _describe(loaded.settings)
+        return
     start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
     if listen is None:
@@ -275,6 +289,25 @@ def _listen(settings: "Settings") -> None:
             run_with_actions(serve_runnables(settings, _announce_address))
     except (ActionsError, ListenError, TelemetryUnavailable, ValueError) as error:
         raise CommandError(str(error)) from error
+
+
+def _describe(settings: "Settings") -> None:
+    """Print the table of this host for a file of runnables.
+
+    Raises:
+        CommandError: An action cannot be loaded, or there are none.
+    """
+    from stepwave_server.actions import ActionsError, Registry
+    from stepwave_server.assembly import hosted_actions, importable
+    from stepwave_server.files.runnables import runnable_table
+
+    try:
+        with reserve_stdout():
+            actions = hosted_actions(Registry(importable(settings.actions), entry_points=settings.entry_points))
+    except ActionsError as error:
+        raise CommandError(str(error)) from error
+    name = settings.actions[0].rpartition(".")[2] if settings.actions else "host"
+    print_line(runnable_table(name, settings.listen, actions, tls=settings.tls_cert is not None))
 
 
 def _announce_address(address: str) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from stepwave_server.actions.described import DescribedAction
 from stepwave_server.actions.runnables import RemoteAction, Runnable
-from stepwave_server.files.runnables import RunnablesError, load_runnables, parse_runnables
+from stepwave_server.files.runnables import RunnablesError, load_runnables, parse_runnables, runnable_table
 
 FILE = Path("/etc/stepwave/runnables.toml")
 
@@ -68,6 +69,19 @@ def test_everything_may_be_said() -> None:
             RemoteAction(name="fetch", remote="fetch", input_schema='{"type": "object"}'),
         ),
     )
+
+
+def test_a_table_that_is_written_is_read_again() -> None:
+    action = DescribedAction(
+        "web.search", 'Finds "pages"\n\x7f', '{"type": "object"}', output_schema='{"type": "string"}', idempotent=True
+    )
+    text = runnable_table("2 tools.py", "unix:/run/a.sock", [action, DescribedAction("fetch")], tls=True)
+    found = one(text)
+    assert (found.name, found.address, found.tls) == ("_2_tools_py", "unix:/run/a.sock", True)
+    first, second = found.actions
+    assert (first.name, first.description, first.idempotent) == ("web.search", 'Finds "pages"\n\x7f', True)
+    assert (first.input_schema, first.output_schema) == ('{"type": "object"}', '{"type": "string"}')
+    assert second == RemoteAction(name="fetch", remote="fetch")
 
 
 def test_an_address_is_enough() -> None:
