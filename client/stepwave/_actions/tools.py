@@ -3,7 +3,6 @@
 LangChain is not imported: its tools are known by their attributes.
 """
 
-import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
@@ -139,6 +138,8 @@ def _caller(tool: object, invoke: Callable[..., Any]) -> Callable[..., Any]:
         except NotImplementedError:  # many tools have an `_arun` that raises it alone
             if not hasattr(tool, "invoke"):
                 raise
+            import asyncio
+
             answer = await asyncio.to_thread(tool.invoke, arguments)
         return _content(answer)
 
