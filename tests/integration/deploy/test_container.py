@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 
 from integration.deploy.tools import DEPLOY, tool
 from stepwave_server.config import Settings
@@ -15,6 +16,13 @@ VARIABLES = {name.lower(): value for name, value in re.findall(r"^ +STEPWAVE_(\w
 def test_the_dockerfile_is_clean() -> None:
     done = subprocess.run([tool("hadolint"), str(DOCKERFILE)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_has_every_extra_but_that_of_development() -> None:
+    (extras,) = re.findall(r"pip install .*'\.\[(.*)\]'$", RECIPE, re.MULTILINE)
+    project = tomllib.loads((DEPLOY.parents[1] / "pyproject.toml").read_text())["project"]
+    # The extra temporal includes server, which includes cli.
+    assert {*extras.split(","), "cli", "server"} == project["optional-dependencies"].keys() - {"dev"}
 
 
 def test_the_process_is_not_root_and_its_data_are_on_a_volume() -> None:
