@@ -44,6 +44,7 @@ class Target:
         local: Whether a server runs in this process even without `actions`, with built-in and installed actions.
         alternative: A command line that needs no server, for the error message; empty: there is none.
         workflows: The folder of named workflows for a server in this process; `None`: there are none.
+        connect_timeout: How long a server that does not answer is tried, in seconds.
     """
 
     server: str | None
@@ -52,6 +53,7 @@ class Target:
     local: bool = False
     alternative: str = ""
     workflows: Path | None = None
+    connect_timeout: float = _CONNECT_TIMEOUT
 
     def __post_init__(self) -> None:
         if self.server and self.in_process:
@@ -90,7 +92,7 @@ class Target:
 
     def _remote(self) -> AsyncClient:
         self.connection()
-        return AsyncClient(self.server, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
+        return AsyncClient(self.server, insecure=self.insecure, connect_timeout=self.connect_timeout)
 
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:

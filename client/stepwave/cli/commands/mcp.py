@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_tools", "mcp", "read_tools"]
 
+_CONNECT_TIMEOUT = 3.0  # seconds: gRPC tries a server that was gone again within 2.4 s, and this process lives long
 _SIGNALLED = 128  # the exit code after a signal is this and its number
 
 
@@ -57,7 +58,7 @@ def mcp(
     ```
     """
     _require_mcp_extra()
-    target = Target(server, insecure, tuple(actions or ()), local, workflows=folder)
+    target = Target(server, insecure, tuple(actions or ()), local, workflows=folder, connect_timeout=_CONNECT_TIMEOUT)
     tools = read_tools(folder)
     stdin = reserve_stdin()  # before modules of actions are imported
     with reserve_stdout():
