@@ -2,10 +2,11 @@
 
 A value is found in its exact form, without a scheme of authorization before it, and as it is written within JSON, by
 Python's `repr` and in URLs. It is not found encoded in another way (Base64, a hash, twice), in parts (over several
-chunks or log messages, shortened by a library before it reaches the server), or where the server does not look: in what the action writes to files, services
-and standard streams; in log records and spans of threads that the action starts without its context variables, and
-exceptions of tasks and threads that it leaves behind; in spans by a tracer provider that the process sets without
-`RedactingProcessor`; and in what a log handler finds out by itself, such as the local variables of a traceback.
+chunks or log messages, shortened by a library before it reaches the server), or where the server does not look: in
+what the action writes to files, services and standard streams; in log records and spans of threads that the action
+starts without its context variables, and exceptions of tasks and threads that it leaves behind; in spans by a tracer
+provider that the process sets without `RedactingProcessor`; and in what a log handler finds out by itself, such as
+the local variables of a traceback.
 """
 
 import logging
