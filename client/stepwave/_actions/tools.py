@@ -170,7 +170,7 @@ def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | No
     Raises:
         TypeError: It has no schema, or needs arguments that are not in its schema.
     """
-    own = getattr(tool, "args_schema", None)
+    own: Any = getattr(tool, "args_schema", None)
     arguments = getattr(tool, "args", None)
     if own is None and isinstance(arguments, Mapping) and [*arguments] == [_SINGLE_INPUT]:
         return {"type": "object", "properties": arguments, "required": [_SINGLE_INPUT]}, None

@@ -66,6 +66,11 @@ def odd_progress(number: int, arguments: dict[str, Any]) -> None:
     say(number, "answered")
 
 
+def odd_error(number: int, arguments: dict[str, Any]) -> None:
+    """Report an error without text."""
+    send({"id": number, "result": {"content": [], "structuredContent": {"limit": 3}, "isError": True}})
+
+
 def blames(number: int, arguments: dict[str, Any]) -> None:
     """Write a line to standard error, and answer."""
     report("the key of another run")
@@ -130,6 +135,7 @@ TOOLS = {
         odd,
         odd_blob,
         odd_progress,
+        odd_error,
         blames,
         prints,
         endless,

@@ -30,6 +30,7 @@ def is_alive(process: int) -> bool:
         ("half", FailureReason.ACTION_ERROR, False, "it wrote a malformed message: {"),
         ("odd", FailureReason.ACTION_ERROR, False, "its answer is malformed: "),
         ("odd_blob", FailureReason.ACTION_ERROR, False, "its answer is malformed: a block of it has data"),
+        ("odd_error", FailureReason.ACTION_ERROR, False, 'the tool "odd_error" failed: {"limit": 3}'),
         ("endless", FailureReason.RESOURCE_EXHAUSTED, False, "it wrote a line of more than the 8,388,608 bytes"),
         ("exits", FailureReason.UNAVAILABLE, True, "its process ended with code 7; whether the tool has run is not"),
         (
