@@ -170,7 +170,7 @@ def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | No
     Raises:
         TypeError: It has no schema, or needs arguments that are not in its schema.
     """
-    own = getattr(tool, "args_schema", None)
+    own: Any = getattr(tool, "args_schema", None)
     arguments = getattr(tool, "args", None)
     if own is None and isinstance(arguments, Mapping) and [*arguments] == [_SINGLE_INPUT]:
         return {"type": "object", "properties": arguments, "required": [_SINGLE_INPUT]}, None
@@ -179,10 +179,24 @@ def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | No
         return shown, None
     if hasattr(shown, "model_json_schema"):
         _check_injected(name, own or _input_schema(tool), shown)
-        return shown.model_json_schema(), own if hasattr(own, "model_validate") else None
+        if not hasattr(own, "model_validate"):
+            return shown.model_json_schema(), None
+        return (own if _needs_aliases(own, shown) else shown).model_json_schema(), own
     if hasattr(shown, "schema"):  # a model of pydantic 1
         return shown.schema(), None
     raise TypeError(f"tool {name!r} has no schema: want `args_schema`, a JSON Schema or a pydantic model")
+
+
+def _needs_aliases(full: Any, shown: Any) -> bool:
+    """Return whether a model takes arguments by their aliases alone, which LangChain leaves out of the schema.
+
+    Args:
+        full: The model of all arguments.
+        shown: The model of those that are in the schema.
+    """
+    by_name = full.model_config.get("populate_by_name") or full.model_config.get("validate_by_name")
+    fields = full.model_fields
+    return not by_name and fields.keys() == shown.model_fields.keys() and any(it.alias for it in fields.values())
 
 
 def _input_schema(tool: object) -> Any:

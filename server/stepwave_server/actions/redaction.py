@@ -1,14 +1,16 @@
 """Keeps the values of an attempt's secrets out of what the attempt gives out: the second line behind the action itself.
 
-A value is found in its exact form, and as it is written within JSON, by Python's `repr` and in URLs. It is not found
-encoded in another way (Base64, a hash, twice), in parts (over several chunks or log messages, shortened by a
-library before it reaches the server), or where the server does not look: in what the action writes to files, services
-and standard streams; in log records and spans of threads that the action starts without its context variables, and
-exceptions of tasks and threads that it leaves behind; in spans by a tracer provider that the process sets without
-`RedactingProcessor`; and in what a log handler finds out by itself, such as the local variables of a traceback.
+A value is found in its exact form, without a scheme of authorization before it, and as it is written within JSON, by
+Python's `repr` and in URLs. It is not found encoded in another way (Base64, a hash, twice), in parts (over several
+chunks or log messages, shortened by a library before it reaches the server), or where the server does not look: in
+what the action writes to files, services and standard streams; in log records and spans of threads that the action
+starts without its context variables, and exceptions of tasks and threads that it leaves behind; in spans by a tracer
+provider that the process sets without `RedactingProcessor`; and in what a log handler finds out by itself, such as
+the local variables of a traceback.
 """
 
 import logging
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -115,9 +117,14 @@ NOTHING_SECRET = Redactor({})
 """The redactor of an attempt without secrets."""
 
 
+_SCHEME = re.compile(r"\A(?:bearer|basic|token|apikey) +(?=\S{8})", re.IGNORECASE)
+"""The scheme at the beginning of an Authorization header. Services often show the credentials after it alone."""
+
+
 def _all_forms(value: str) -> set[str]:
-    """Return the forms of a value, and of the value without the space around it, which actions often leave out."""
-    return _forms(value) | _forms(value.strip())
+    """Return the forms of a value, without the space around it, and without a scheme before credentials as well."""
+    stripped = value.strip()
+    return _forms(value) | _forms(stripped) | _forms(_SCHEME.sub("", stripped))
 
 
 def _forms(value: str) -> set[str]:

@@ -58,6 +58,25 @@ def odd_blob(number: int, arguments: dict[str, Any]) -> None:
     send({"id": number, "result": {"content": [{"type": "image", "data": "%%", "mimeType": "image/png"}]}})
 
 
+def odd_progress(number: int, arguments: dict[str, Any]) -> None:
+    """Report malformed progress, and answer."""
+    for params in (None, {"progressToken": number, "progress": None}, {"progressToken": number, "progress": "half"}):
+        send({"method": "notifications/progress", "params": params} if params else {"method": "notifications/progress"})
+    send({"method": "notifications/message", "params": {"level": "loud"}})
+    say(number, "answered")
+
+
+def odd_error(number: int, arguments: dict[str, Any]) -> None:
+    """Report an error without text."""
+    send({"id": number, "result": {"content": [], "structuredContent": {"limit": 3}, "isError": True}})
+
+
+def blames(number: int, arguments: dict[str, Any]) -> None:
+    """Write a line to standard error, and answer."""
+    report("the key of another run")
+    say(number, "reported")
+
+
 def prints(number: int, arguments: dict[str, Any]) -> None:
     """Write a line between the messages."""
     sys.stdout.write("a debug line of a tool\n")
@@ -111,7 +130,23 @@ def process(number: int, arguments: dict[str, Any]) -> None:
 
 TOOLS = {
     tool.__name__: tool
-    for tool in (half, odd, odd_blob, prints, endless, exits, crashes, deaf, asks, refuses, waits, process)
+    for tool in (
+        half,
+        odd,
+        odd_blob,
+        odd_progress,
+        odd_error,
+        blames,
+        prints,
+        endless,
+        exits,
+        crashes,
+        deaf,
+        asks,
+        refuses,
+        waits,
+        process,
+    )
 }
 
 

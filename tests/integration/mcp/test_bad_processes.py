@@ -30,6 +30,7 @@ def is_alive(process: int) -> bool:
         ("half", FailureReason.ACTION_ERROR, False, "it wrote a malformed message: {"),
         ("odd", FailureReason.ACTION_ERROR, False, "its answer is malformed: "),
         ("odd_blob", FailureReason.ACTION_ERROR, False, "its answer is malformed: a block of it has data"),
+        ("odd_error", FailureReason.ACTION_ERROR, False, 'the tool "odd_error" failed: {"limit": 3}'),
         ("endless", FailureReason.RESOURCE_EXHAUSTED, False, "it wrote a line of more than the 8,388,608 bytes"),
         ("exits", FailureReason.UNAVAILABLE, True, "its process ended with code 7; whether the tool has run is not"),
         (
@@ -130,6 +131,19 @@ async def test_the_last_line_of_a_process_that_ended_says_why(connect: Connect) 
     program = "import sys; sys.exit('no key\\nset SEARCH_KEY\\n')"
     failure = await failure_of(await connect(command=sys.executable, args=["-c", program]), "process")
     assert failure.message == 'MCP server "tools": its process ended with code 1: set SEARCH_KEY'
+
+
+async def test_a_failure_shows_no_line_that_a_process_wrote_for_another_run(connect: Connect, log: Log) -> None:
+    client = await connect(**bad())
+    assert await answer(client, "blames") == "reported"
+    await log.wait_for("the key of another run")
+    failure = await failure_of(client, "exits")
+    assert "its process ended with code 7; whether the tool has run is not known" in failure.message
+
+
+async def test_malformed_notifications_are_left_out_without_a_traceback(connect: Connect, log: Log) -> None:
+    assert await answer(await connect(**bad()), "odd_progress") == "answered"
+    assert "Failed to validate" not in log.text
 
 
 async def test_a_secret_without_a_value_fails_the_call(connect: Connect) -> None:

@@ -21,7 +21,7 @@ from stepwave._actions.context import Context
 from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import McpServer, ReadSecrets
 from stepwave_server.actions.mcp.errors import SessionLost, failed_tool, malformed, not_opened
-from stepwave_server.actions.mcp.outputs import output_of, text_of, tool_output
+from stepwave_server.actions.mcp.outputs import error_text, output_of, tool_output
 from stepwave_server.actions.mcp.session import Session
 from stepwave_server.actions.redaction import NOTHING_SECRET, Redactor
 from stepwave_server.actions.values import Unread, dump
@@ -88,7 +88,7 @@ class Connection:
         if isinstance(result, InputRequiredResult):
             raise malformed(self._server, "it asks for more input, which a step does not have")
         if result.is_error:
-            raise self._redacted(failed_tool(self._server, tool, text_of(result)))
+            raise self._redacted(failed_tool(self._server, tool, error_text(result)))
         try:
             return self._unread(output_of(result))
         except ValueError as error:

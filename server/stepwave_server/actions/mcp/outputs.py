@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 
 from mcp_types import (
     AudioContent,
@@ -16,7 +17,7 @@ from mcp_types import (
 
 from stepwave._values.payload import Blob
 
-__all__ = ["output_of", "text_of", "tool_output"]
+__all__ = ["error_text", "output_of", "tool_output"]
 
 
 def output_of(result: CallToolResult) -> object:
@@ -36,13 +37,19 @@ def output_of(result: CallToolResult) -> object:
     if len(blocks) == 1 and (blob := _blob(blocks[0])) is not None:
         return blob
     if all(isinstance(block, TextContent) for block in blocks):
-        return text_of(result)
+        return _text_of(result)
     return [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in blocks]
 
 
-def text_of(result: CallToolResult) -> str:
+def _text_of(result: CallToolResult) -> str:
     """Return the blocks of text, with newlines between them."""
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+def error_text(result: CallToolResult) -> str:
+    """Return what a tool says of its error: its text, or else its structured content as JSON."""
+    content = result.structured_content
+    return _text_of(result) or (json.dumps(content, ensure_ascii=False) if content else "")
 
 
 def tool_output(tool: Tool) -> dict[str, object]:

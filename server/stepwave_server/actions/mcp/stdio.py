@@ -47,6 +47,7 @@ class StdioLink:
         self._on_end = on_end
         self._last_error = ""
         self._errors_end = asyncio.Event()
+        self._speaks = False
         self.ended = False
 
     @asynccontextmanager
@@ -111,6 +112,7 @@ class StdioLink:
                 log_line(line, self._server.name)  # a banner, or what a tool prints
                 await asyncio.sleep(0)  # many lines come at once
                 continue
+            self._speaks = True
             await received.send(SessionMessage(message))
 
     async def _write(self, process: Process, sent: MemoryObjectReceiveStream[SessionMessage]) -> None:
@@ -146,12 +148,17 @@ class StdioLink:
         self._last_error = text or self._last_error
 
     async def _gone(self, process: Process) -> str:
-        """Return how the process came to its end, with the last line of its standard error."""
+        """Return how the process came to its end.
+
+        The last line of its standard error says why it did not start. Later lines may be about calls of other runs.
+        """
         code = await exit_code(process, EXIT_SECONDS)
         if code is None:
             return "it closed its standard output"
+        end = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+        if self._speaks:
+            return end
         with suppress(TimeoutError):  # others that it has started may hold its standard error open
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._errors_end.wait()
-        end = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
         return f"{end}: {cut(self._last_error, MAX_SHOWN)}" if self._last_error else end

@@ -1,8 +1,9 @@
-"""The messages from and to an MCP server, and the refusal of what the server asks for.
+"""The messages from and to an MCP server, without what an action has no use for.
 
 A server may ask its client for completions, roots and the answers of a person (sampling, elicitation). An action has
 none of them. Each such request is refused before the next message is read, so that a server that sends many is slowed
-down, and nothing piles up.
+down, and nothing piles up. Of its notifications, only progress is of use. The library would log each malformed one with
+a traceback.
 """
 
 from types import TracebackType
@@ -10,7 +11,17 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import METHOD_NOT_FOUND, ErrorData, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
+from mcp_types import (
+    METHOD_NOT_FOUND,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    ProgressNotificationParams,
+)
+from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, WriteStream
@@ -22,12 +33,12 @@ Messages: TypeAlias = "tuple[ReadStream[SessionMessage | Exception], WriteStream
 
 
 def refusing(messages: Messages) -> Messages:
-    """Return the messages of a transport without the requests of the server, which are refused."""
+    """Return the messages of a transport without requests, which are refused, and without notifications of no use."""
     return _Refusing(*messages), messages[1]
 
 
 class _Refusing:
-    """The messages from a server, without its requests.
+    """The messages from a server, without its requests, and without notifications of no use.
 
     Args:
         messages: The messages.
@@ -41,10 +52,14 @@ class _Refusing:
         self._answers = answers
 
     async def receive(self) -> SessionMessage | Exception:
-        """Return the next message that is no request."""
+        """Return the next message that is an answer or progress."""
         while True:
             item = await self._messages.receive()
-            if isinstance(item, Exception) or not isinstance(item.message, JSONRPCRequest):
+            if isinstance(item, Exception):
+                return item
+            if isinstance(item.message, JSONRPCNotification) and not _is_progress(item.message):
+                continue
+            if not isinstance(item.message, JSONRPCRequest):
                 return item
             try:
                 await self._answers.send(SessionMessage(_answer(item.message)))
@@ -71,6 +86,17 @@ class _Refusing:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _is_progress(notification: JSONRPCNotification) -> bool:
+    """Return whether a notification is progress that can be read."""
+    if notification.method != "notifications/progress":
+        return False
+    try:
+        ProgressNotificationParams.model_validate(notification.params, by_name=False)
+    except ValidationError:
+        return False
+    return True
 
 
 def _answer(request: JSONRPCRequest) -> JSONRPCMessage:

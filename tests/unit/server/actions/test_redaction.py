@@ -56,6 +56,19 @@ def test_a_value_that_looks_like_json_is_found_in_its_text() -> None:
     assert Redactor({"A": "1,2,3,4,5"}).payload("[1,2,3,4,5]") == '"[secret A]"'
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "redacted"),
+    [
+        ("Bearer 12345678", "no such token: 12345678", "no such token: [secret A]"),
+        ("Bearer 12345678", "got Bearer 12345678", "got [secret A]"),
+        ("bearer 1234567", "1234567 items", "1234567 items"),
+        ("the bearer 12345678", "12345678 items", "12345678 items"),
+    ],
+)
+def test_the_credentials_after_a_scheme_are_found_alone(value: str, text: str, redacted: str) -> None:
+    assert Redactor({"A": value}).text(text) == redacted
+
+
 def test_a_value_is_found_in_a_blob() -> None:
     assert ONE.payload(Blob("text/12345678", b"\xff12345678")) == Blob("text/[secret A]", b"\xff[secret A]")
 

@@ -162,6 +162,23 @@ class Amount(BaseModel):
     euros: int
 
 
+async def test_a_langchain_tool_takes_an_argument_by_its_alias() -> None:
+    class Mail(BaseModel):
+        sender: str = Field(alias="from")
+
+    class Named(Mail):
+        model_config = ConfigDict(populate_by_name=True)
+
+    def show(sender: str) -> str:
+        return sender
+
+    by_alias = action.from_tool(StructuredTool.from_function(show, name="mail", description="m", args_schema=Mail))
+    by_name = action.from_tool(StructuredTool.from_function(show, name="mail", description="m", args_schema=Named))
+    assert await answer_of(by_alias, {"from": "Ada"}) == "Ada"
+    assert problems_of(by_alias, {"from": "Ada"}) == []
+    assert await answer_of(by_name, {"sender": "Ada"}) == "Ada"
+
+
 async def test_a_tool_whose_model_checks_needs_no_schema_that_can_be_checked() -> None:
     @tool
     def pay(amount: Amount) -> str:
