@@ -11,6 +11,9 @@ __all__ = ["LogFormat", "start_logging"]
 
 _IDS = ("run_id", "step_id", "attempt")
 _FACTS = ("state", "duration")
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Escapes for control characters, but for line breaks and tabs."""
+
 _LIBRARIES = ("httpx2", "mcp")
 """Loggers of libraries that log requests, ids of sessions and bad answers, which the failures of steps report."""
 
@@ -35,7 +38,13 @@ def start_logging(level: str, log_format: str = LogFormat.CONSOLE) -> None:
 
 
 class _IdFormatter(logging.Formatter):
-    """Appends the ids of a record to its message, such as `run_id=briefing-7k3f9q2m`."""
+    """Appends the ids of a record to its message, such as `run_id=briefing-7k3f9q2m`.
+
+    Control characters become visible: hosts and MCP servers elsewhere write texts, and a terminal obeys escapes.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).translate(_VISIBLE)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
         ids = [f"{name}={getattr(record, name)}" for name in _IDS if hasattr(record, name)]
