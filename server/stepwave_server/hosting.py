@@ -64,7 +64,7 @@ class _HostProcess:
         self._secrets = load_secrets(settings.secrets) if settings.secrets else Secrets()
 
     async def start(self) -> None:
-        """Connect to Temporal, and take attempts from now on.
+        """Connect to Temporal, and start to accept attempts.
 
         Raises:
             TemporalUnavailable: Temporal does not answer, or lacks the namespace.
@@ -116,7 +116,7 @@ class _HostProcess:
             logger.info("Temporal at %s answers again", self._settings.temporal_address)
 
     async def drain(self) -> None:
-        """Take no more attempts, let those under way end within `drain_timeout`, and interrupt the rest."""
+        """Stop accepting attempts, let those under way end within `drain_timeout`, and interrupt the rest."""
         self.health.close()
         await self._host.stop()
         await self._close()

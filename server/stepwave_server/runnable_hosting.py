@@ -68,7 +68,7 @@ class _RunnableHost:
         return options if self._authenticator is None else replace(options, may_call=self._authenticator.may_call)
 
     async def start(self) -> str:
-        """Take attempts from now on, and return the address.
+        """Start to accept attempts, and return the address.
 
         Raises:
             ListenError: The address cannot be bound.
@@ -83,7 +83,7 @@ class _RunnableHost:
         return await self.server.start()
 
     async def drain(self) -> None:
-        """Take no more attempts, let those under way end within `drain_timeout`, and interrupt the rest."""
+        """Stop accepting attempts, let those under way end within `drain_timeout`, and interrupt the rest."""
         self.server.health.close()
         await self.attempts.drain(self._settings.drain_timeout)
         await self._close()

@@ -26,7 +26,6 @@ ACTIONS = (
     "hold",
     "begin_of",
     "end_of",
-    "die",
     "large",
 )
 

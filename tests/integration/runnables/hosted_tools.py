@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -112,14 +110,6 @@ async def begin_of(run: str) -> None:
 async def end_of(run: str) -> str:
     """Wait until `hold` has ended in a run, and answer how."""
     return await _ends[run]
-
-
-@action
-async def die(context: Context) -> None:
-    """End the process in the midst of a stream."""
-    context.emit("begun")
-    await asyncio.sleep(0.05)  # the chunk is on its way
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @action

@@ -191,8 +191,12 @@ async def test_an_answer_that_is_too_large_is_a_failure_that_no_retry_helps(clie
 async def test_a_host_that_is_killed_in_mid_stream_fails_the_step_and_the_outcome_is_not_known(
     connect: Connect,
 ) -> None:
-    with hosting() as (address, _):
-        failure = await failure_of(await connect(address), one("die"))
+    with hosting() as (address, process):
+        client = await connect(address)
+        async with client.run(one("hold"), check=False) as run:
+            await begun(run)
+            process.process.kill()
+            (failure,) = (await run).failures
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
     assert failure.message.endswith("whether the attempt has run is not known")
     assert failure.details == {"runnable": "tools", "outcome": "unknown"}

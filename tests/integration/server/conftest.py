@@ -12,6 +12,7 @@ import pytest
 from integration.server.controlled_actions import ControlledActions
 from integration.server.faults import Faults
 from integration.server.fixture_types import Connect, Serve
+from integration.server.http_service import HttpService, http_service
 from integration.server.raw_client import GUARD, RawClient
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
@@ -91,6 +92,13 @@ async def connect(no_leftover_tasks: None) -> AsyncIterator[Connect]:
 @pytest.fixture
 async def server(serve: Serve) -> Server:
     return await serve()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[HttpService]:
+    """A service over HTTP, which has no handlers yet."""
+    async with http_service() as service:
+        yield service
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from integration.server.build import finished, flow, payload, reason_of, retry, state_of, step, value_of
 from integration.server.fixture_types import Connect, Serve
-from integration.server.http_service import Exchange, Handler, HttpService, answer, as_json, http_service
+from integration.server.http_service import Exchange, Handler, HttpService, answer, as_json
 from integration.server.raw_client import RawClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2, workflow_pb2
@@ -20,12 +19,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 DONE = b"data: [DONE]\n\n"
 
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[HttpService]:
-    async with http_service() as service:
-        yield service
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ VALUE = "Bearer sk-live-0123456789abcdef"
 LOCAL = "127.0.0.0/8"
 
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[HttpService]:
-    async with http_service() as service:
-        yield service
 
 
 @pytest.fixture

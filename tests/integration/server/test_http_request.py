@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from stepwave.v1 import orchestrator_pb2 as pb
 LOCAL = "127.0.0.0/8"
 
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[HttpService]:
-    async with http_service() as service:
-        yield service
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ class Connection:
 
     @property
     def _redactor(self) -> Redactor:
-        """What keeps the secrets of the newest session out of texts and outputs."""
+        """The redactor of the newest session, which removes its secrets from texts and outputs."""
         return self._sessions[-1].redactor if self._sessions else NOTHING_SECRET
 
     def _unread(self, output: object) -> Unread:

@@ -55,7 +55,7 @@ class _AbortedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """What came of the HTTP requests of one call.
+    """The outcome of the HTTP requests of one call.
 
     Attributes:
         failure: Why there is no answer; `None`: there is one.

@@ -29,7 +29,7 @@ _CONNECTION = "stepwave_server.actions.mcp.connection"
 
 
 class ToolDescription(TypedDict):
-    """What `mcp.list` says of a tool."""
+    """The description of a tool in the output of `mcp.list`."""
 
     name: str
     description: str

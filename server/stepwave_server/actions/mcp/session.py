@@ -208,7 +208,7 @@ class Session:
         return failed_request(self._server, error)
 
     def _retire(self) -> None:
-        """Take no new calls, and end after those under way."""
+        """Accept no new calls. The session ends when the calls under way have ended."""
         self._retired = True
 
     def _end_if_retired(self) -> None:

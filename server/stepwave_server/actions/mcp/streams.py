@@ -67,7 +67,7 @@ class _Refusing:
                 raise anyio.EndOfStream from None
 
     async def aclose(self) -> None:
-        """Take no more messages."""
+        """Close the stream of messages."""
         await self._messages.aclose()
 
     def __aiter__(self) -> Self:

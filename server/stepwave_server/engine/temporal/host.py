@@ -199,7 +199,7 @@ class Host:
             await asyncio.sleep(POLLED_SECONDS)
 
     async def stop(self) -> None:
-        """Take no more attempts, let those under way end within the time that they get, and interrupt the rest.
+        """Stop accepting attempts, let those under way end within the time that they get, and interrupt the rest.
 
         If Temporal does not answer, their outcomes are soon given up. They count as lost, and run again.
         """
@@ -220,7 +220,7 @@ class Host:
         await self._services.sink.close()
 
     def _begin_shutdown(self) -> "asyncio.Task[None]":
-        """Take no more attempts, and return what ends when Temporal knows the outcomes of those under way."""
+        """Stop accepting attempts, and return a task that ends when Temporal knows the outcomes of those under way."""
         if self._shutdown is None:
             self._shutdown = asyncio.create_task(self._shut_down(), name="end of the host")
         return self._shutdown
