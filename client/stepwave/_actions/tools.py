@@ -135,8 +135,8 @@ def _caller(tool: object, invoke: Callable[..., Any]) -> Callable[..., Any]:
     async def call_async(**arguments: object) -> object:
         try:
             answer = await invoke(arguments)
-        except NotImplementedError:  # many tools have an `_arun` that raises it alone
-            if not hasattr(tool, "invoke"):
+        except NotImplementedError as error:
+            if not (hasattr(tool, "invoke") and _lacks_async_code(tool, error)):
                 raise
             import asyncio
 
@@ -149,6 +149,18 @@ def _caller(tool: object, invoke: Callable[..., Any]) -> Callable[..., Any]:
     caller, names = (call_async, ("coroutine", "_arun")) if _is_async(tool) else (call, ("func", "_run"))
     code = next((found for name in names if (found := getattr(tool, name, None)) is not None), type(tool))
     return update_wrapper(cast("Callable[..., Any]", caller), code, assigned=("__module__", "__qualname__"), updated=())
+
+
+def _lacks_async_code(tool: object, error: NotImplementedError) -> bool:
+    """Return whether `_arun` of a tool raised this error itself, as those of many tools do that have sync code alone.
+
+    Code that it calls may raise the same error after it had effects: then the tool must not be called again.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = getattr(getattr(tool, "_arun", None), "__code__", None)
+    return trace is not None and trace.tb_frame.f_code is code
 
 
 def _content(answer: object) -> object:

@@ -243,6 +243,21 @@ class NoWay(BaseTool):
         raise NotImplementedError
 
 
+class BrokenWay(BaseTool):
+    name: str = "broken"
+    description: str = "Broken."
+
+    def _run(self) -> str:
+        raise AssertionError("not called")
+
+    async def _arun(self) -> str:
+        await self._send()
+        return "sent"
+
+    async def _send(self) -> None:
+        raise NotImplementedError("no such method of the service")
+
+
 class OneWay(BaseTool):
     name: str = "one"
     description: str = "One."
@@ -276,6 +291,11 @@ async def test_async_tools_run_on_the_event_loop_and_others_on_threads(target: o
 
 async def test_a_tool_whose_async_code_is_not_implemented_is_called_on_a_thread() -> None:
     assert await answer_of(action.from_tool(NoWay()), {}) not in {threading.current_thread().name, None}
+
+
+async def test_an_error_of_what_a_tool_calls_is_its_failure_and_it_is_not_called_again() -> None:
+    with pytest.raises(NotImplementedError, match="no such method of the service"):
+        await answer_of(action.from_tool(BrokenWay()), {})
 
 
 def with_artifact() -> tuple[object, object]:
