@@ -349,7 +349,10 @@ class Histories:
         """Forget what this server knows of a run."""
         self._executions.pop(key, None)
         self._started.discard(key)
-        self._loading.pop(key, None)
+        loading = self._loading.pop(key, None)
+        if loading is not None and not loading.done():  # a follower that is cancelled before it runs settles nothing
+            loading.set_exception(RunNotFound(key))
+            loading.exception()
         self._hints.pop(key, None)
         follower = self._followers.pop(key, None)
         if follower is not None:
