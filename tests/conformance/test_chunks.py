@@ -7,12 +7,13 @@ import pytest
 
 from conformance.replicas import SECONDS, Noted, Replicas, Script, first, one_step
 from redis_server import RedisServer
-from stepwave import JSON, AsyncClient, Context, Retry, StepChunk, StepLog, StepStarted, action
+from stepwave import JSON, AsyncClient, Context, Retry, StepChunk, StepFinished, StepLog, StepStarted, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.engine.temporal.redis.entries import Entry
 from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.redis.sink import RedisSink
+from stepwave_server.engine.temporal.transients import RunStreams
 from stepwave_server.temporal import ChunksUnavailable
 from temporal_server import TemporalServer
 
@@ -57,30 +58,38 @@ async def test_a_watcher_on_another_server_sees_chunks_as_they_are_emitted(
         assert (await client.wait(run_id)).outputs == {"s": "done"}
 
 
-async def test_the_last_chunks_of_an_attempt_are_shown_before_its_end(
+async def test_the_last_chunks_and_logs_of_an_attempt_are_shown_before_its_end(
     temporal_server: TemporalServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They come with the history, before the outcome: here, nothing else reads them, and the host writes them late."""
+    """They come with the history, before the outcome: here, nothing else reads them, and the host writes them last."""
+    ended = asyncio.Event()
 
     async def read(_: RedisReader) -> None:
         await asyncio.Event().wait()
 
     async def write_late(sink: RedisSink, entries: list[Entry]) -> None:
-        await asyncio.sleep(0.05)
+        await ended.wait()
         await write(sink, entries)
 
-    write = RedisSink._write_batch
+    async def flush_at_the_end(sink: RedisSink, run: RunStreams) -> None:
+        ended.set()
+        await flush(sink, run)
+
+    write, flush = RedisSink._write_batch, RedisSink.flush
     monkeypatch.setattr(RedisReader, "_read", read)
     monkeypatch.setattr(RedisSink, "_write_batch", write_late)
+    monkeypatch.setattr(RedisSink, "flush", flush_at_the_end)
     script = Script()
     async with asyncio.timeout(SECONDS), Replicas(temporal_server, redis_server.address) as replicas:
         client = await replicas.client(script.action)
         async with client.run(one_step()) as run:
             await first(run, StepStarted)
-            script.tell(emit(*range(300)))
+            script.tell(emit(*range(300)), *map(log, "abc"))
             script.end()
-            assert [it.value for it in await first(run, StepChunk, count=300)] == list(range(300))
-            assert (await run).succeeded
+            shown = [event async for event in run if isinstance(event, StepChunk | StepLog | StepFinished)]
+        assert [it.value for it in shown if isinstance(it, StepChunk)] == list(range(300))
+        assert [it.message for it in shown if isinstance(it, StepLog)] == [*"abc"]
+        assert isinstance(shown[-1], StepFinished)
 
 
 async def test_a_watcher_that_joins_late_gets_the_chunks_so_far_from_any_server(

@@ -13,12 +13,14 @@ from conformance.replicas import SECONDS
 from redis_server import RedisServer
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import JournalUnavailable
+from stepwave_server.engine.temporal.redis import sink as sink_module
 from stepwave_server.engine.temporal.redis.connection import answer
 from stepwave_server.engine.temporal.redis.entries import (
     CHUNK_SECONDS,
     LOG_SECONDS,
     MAX_CHUNK_BYTES,
     MAX_LOGS,
+    Entry,
     chunks_key,
     logs_key,
 )
@@ -81,6 +83,30 @@ async def test_a_flood_of_messages_leaves_the_newest_and_delays_no_other_run(
     assert [message.number for message in kept] == list(range(20_001 - MAX_LOGS, 20_001))
     assert kept[-1].entry.message == "19999"
     assert [message.entry.message for message in await reader.logs(other)] == ["calm"]
+
+
+async def test_an_attempt_that_ends_waits_for_its_own_messages_and_for_no_later_ones(
+    redis_server: RedisServer, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write is followed by new messages of another attempt: there is always one that waits."""
+    run = new_run()
+    sink = RedisSink(redis_server.address, "test")
+
+    async def write_and_log(sink: RedisSink, entries: list[Entry]) -> None:
+        await write_batch(sink, entries)
+        sink.log(Source(run, "other", 1), entry("later"))
+
+    write_batch = RedisSink._write_batch
+    monkeypatch.setattr(RedisSink, "_write_batch", write_and_log)
+    monkeypatch.setattr(sink_module, "FLUSH_SECONDS", SECONDS)
+    for number in range(500):
+        sink.log(Source(run, "s", 1), entry(f"{number}"))
+    async with asyncio.timeout(SECONDS / 2):
+        await sink.flush(run)
+    own = [message.entry.message for message in await reader.logs(run) if message.step_id == "s"]
+    assert own == [f"{number}" for number in range(500)]
+    monkeypatch.undo()
+    await sink.close()
 
 
 async def test_the_chunks_of_a_run_are_bounded_by_their_size_and_forgotten_after_a_while(

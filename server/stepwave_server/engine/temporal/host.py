@@ -441,17 +441,14 @@ class _Reports:
         self._sink = sink
         self.last: Progress | None = None
         self.changed = asyncio.Event()
-        self._has_chunks = False
 
     def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
         """Show a chunk."""
-        self._has_chunks = True
         self._sink.chunk(Source(self._run, attempt.step_id, attempt.number), index, chunk)
 
     async def flush(self) -> None:
-        """Wait a moment until the chunks are where servers find them: they drop those of attempts that have ended."""
-        if self._has_chunks:
-            await self._sink.flush()
+        """Wait a moment until chunks and logs are where servers find them: they are complete before the outcome."""
+        await self._sink.flush(self._run)
 
     def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
         """Show the progress of the attempt, with its next heartbeat or its outcome, whatever comes first."""

@@ -79,7 +79,7 @@ class LiveRuns:
         return asyncio.create_task(self._show(run), name=f"live {run.key.run_id}")
 
     async def catch_up(self, run: FollowedRun) -> None:
-        """Show the chunks that hosts have written by now, if somebody watches the run."""
+        """Show the chunks and logs that hosts have written by now, if somebody watches the run."""
         if self._reader is not None:
             await self._reader.catch_up(_streams(run))
 

@@ -92,8 +92,8 @@ class TransientSink(Protocol):
         """Take what an attempt logged. It may be called from any thread."""
         ...
 
-    async def flush(self) -> None:
-        """Wait until what was taken was passed on, for a moment at most."""
+    async def flush(self, run: RunStreams) -> None:
+        """Wait until what was taken of a run was passed on, for a moment at most."""
         ...
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class _NoTransients:
     def log(self, source: Source, entry: LogEntry) -> None:
         """Drop what an attempt logged."""
 
-    async def flush(self) -> None:
+    async def flush(self, run: RunStreams) -> None:
         """Do nothing."""
 
     async def close(self) -> None:

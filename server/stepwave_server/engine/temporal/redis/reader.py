@@ -150,17 +150,18 @@ class RedisReader:
                 self._take(key, entries)
 
     async def catch_up(self, run: RunStreams) -> None:
-        """Give all chunks of a run that Redis has by now to what takes them, if they are followed."""
-        key = chunks_key(self._prefix, run).encode()
-        found: _Streams = ((b"", ()),)
-        while found and (followed := self._followed.get(key)) is not None:
-            try:
-                found = cast("_Streams", await answer(self._redis.xread({key: followed.position}, MAX_ENTRIES)) or ())
-            except FAILURES as error:
-                self._health.failed(error)
-                return
-            for _, entries in found:
-                self._take(key, entries)
+        """Give all chunks and logs of a run that Redis has by now to what takes them, if they are followed."""
+        keys = (chunks_key(self._prefix, run).encode(), logs_key(self._prefix, run).encode())
+        positions = {key: self._followed[key].position for key in keys if key in self._followed}
+        if not positions:
+            return
+        try:
+            found = await answer(self._redis.xread(positions))  # type: ignore[arg-type]  # invariant
+        except FAILURES as error:
+            self._health.failed(error)
+            return
+        for key, entries in cast("_Streams", found or ()):
+            self._take(key, entries)
 
     def _take(self, key: bytes, entries: _Entries) -> None:
         if key == self._wake_key.encode():

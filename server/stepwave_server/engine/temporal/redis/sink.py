@@ -6,11 +6,12 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import lt
 
 from stepwave_server.core.model import Payload
 from stepwave_server.engine.temporal.redis.connection import FAILURES, Health, answer, client_of, shown
-from stepwave_server.engine.temporal.redis.entries import Entry, chunk_entry, log_entry
-from stepwave_server.engine.temporal.transients import Source
+from stepwave_server.engine.temporal.redis.entries import Entry, chunk_entry, chunks_key, log_entry, logs_key
+from stepwave_server.engine.temporal.transients import RunStreams, Source
 from stepwave_server.wire.events.encode import LogEntry
 
 __all__ = ["RedisSink"]
@@ -25,8 +26,8 @@ MAX_TURN = 50
 RETRY_SECONDS = 0.5
 """Seconds after which a failed write is followed by another try."""
 
-FLUSH_SECONDS = 0.2
-"""Seconds for which an attempt with chunks waits at its end until they are written."""
+FLUSH_SECONDS = 1.0
+"""Maximum number of seconds for which an attempt waits at its end until its chunks and logs are written."""
 
 CLOSE_SECONDS = 1.0
 """Seconds to write what waits when the host stops."""
@@ -51,19 +52,28 @@ It does so in one step: many hosts add to one stream.
 
 @dataclass(slots=True)
 class _Waiting:
-    """The entries of one stream that wait to be written, and how many were dropped since the last write."""
+    """The entries of one stream that wait to be written.
+
+    Attributes:
+        entries: The entries.
+        dropped: Number of entries that were dropped since the last write.
+        passed: Number of entries that were dropped or taken so far.
+    """
 
     entries: deque[Entry] = field(default_factory=deque)
     dropped: int = 0
+    passed: int = 0
 
     def drop(self) -> int:
         """Drop the oldest entry, and return its size."""
         self.dropped += 1
+        self.passed += 1
         return self.entries.popleft().size
 
     def take(self, most: int) -> list[Entry]:
         """Return at most `most` entries. The first one tells how many were dropped before it."""
         taken = [self.entries.popleft() for _ in range(min(most, len(self.entries)))]
+        self.passed += len(taken)
         if taken:
             taken[0] = taken[0]._replace(dropped=self.dropped)
             self.dropped = 0
@@ -90,7 +100,7 @@ class RedisSink:
         self._waiting: dict[str, _Waiting] = {}  # by stream, the one whose turn it is first
         self._bytes = 0
         self._wake = asyncio.Event()
-        self._writing = False
+        self._writing: frozenset[str] = frozenset()  # the streams of the entries that are written now
         self._written = asyncio.Event()
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
@@ -146,16 +156,17 @@ class RedisSink:
             await self._wake.wait()
             self._wake.clear()
             while entries := self._take():
-                self._writing = True
+                self._writing = frozenset(entry.key for entry in entries)
                 try:
                     await self._write_batch(entries)
                 except FAILURES as error:
                     self._health.failed(error)
-                    await asyncio.sleep(RETRY_SECONDS)
                 else:
                     self._health.answered()
-            self._writing = False
-            self._written.set()
+                self._writing = frozenset()
+                self._written.set()
+                if self._health.failing:
+                    await asyncio.sleep(RETRY_SECONDS)
             if self._closing:
                 return
 
@@ -172,13 +183,24 @@ class RedisSink:
             pipeline.expire(key, seconds)
         await answer(pipeline.execute())
 
-    async def flush(self) -> None:
-        """Wait until what was taken is written, for a moment at most, and not at all while Redis does not answer."""
+    async def flush(self, run: RunStreams) -> None:
+        """Wait until what was taken of a run is written, for a moment at most, and not while Redis does not answer."""
+        keys = (chunks_key(self._prefix, run), logs_key(self._prefix, run))
+        with self._lock:
+            streams = [self._waiting[key] for key in keys if key in self._waiting]
+            ends = [stream.passed + len(stream.entries) for stream in streams]
+        if not streams and self._writing.isdisjoint(keys):
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
-                while (self._waiting or self._writing) and not self._health.failing:
-                    self._written.clear()
-                    await self._written.wait()
+                while not self._health.failing and any(map(lt, (it.passed for it in streams), ends)):
+                    await self._batch_written()
+                if self._writing and not self._health.failing:  # the last of them are in this batch
+                    await self._batch_written()
+
+    async def _batch_written(self) -> None:
+        self._written.clear()
+        await self._written.wait()
 
     async def close(self) -> None:
         """Write what waits, within a second, and close the connection."""
