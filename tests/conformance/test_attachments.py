@@ -161,6 +161,36 @@ async def test_a_caller_that_leaves_during_the_start_holds_no_run(
         assert outcome(await client.events(run_id)) == ("cancelled", "cancelled: the caller did not come back")
 
 
+async def test_a_run_that_is_found_while_it_is_started_is_watched_to_its_end(
+    servers: RawServers, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal has the run. The call that starts it on this server does not know that yet."""
+    found = asyncio.Event()
+    start = Starter.start
+
+    async def start_until_found(starter: Starter, submission: Submission) -> str:
+        execution = await start(starter, submission)
+        await found.wait()
+        return execution
+
+    async def exists(client: RawClient) -> bool:
+        try:
+            return bool(await client.get(run_id))
+        except AioRpcError:
+            return False
+
+    monkeypatch.setattr(Starter, "start", start_until_found)
+    async with servers.server() as (_, client):
+        starting = asyncio.create_task(client.start(WAITS, run_id=run_id))
+        await until(partial(exists, client))
+        async with client.watch(run_id) as watch:
+            await watch.until("step_started")
+            found.set()
+            await starting
+            await complete(client, run_id, "first", "second")
+            assert outcome(await watch.rest()) == ("succeeded", "")
+
+
 async def test_a_server_that_stops_is_no_loss_within_the_window(
     servers: RawServers, clients: list[RawClient], run_id: str
 ) -> None:

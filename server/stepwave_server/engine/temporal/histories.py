@@ -199,6 +199,8 @@ class Histories:
 
     def note_start(self, key: RunKey, execution: str) -> None:
         """Note that this server starts a run. Its first use needs no description of its workflow."""
+        if self._executions.get(key) == execution:  # another call has found it before
+            return
         hints = self._hints.get(key)
         self.drop(key)
         self._executions[key] = execution
