@@ -27,6 +27,7 @@ class EncryptedTemporal:
         self._host, _, self._port = address.partition(":")
         self._folder = folder
         self._connections: set[asyncio.Task[None]] = set()
+        self._transports: list[asyncio.WriteTransport] = []
 
     @asynccontextmanager
     async def serving(self, *, clients: bool = False) -> AsyncIterator[str]:
@@ -35,7 +36,14 @@ class EncryptedTemporal:
         Args:
             clients: Whether each client must have a certificate.
         """
-        server = await asyncio.start_server(self._forward, "127.0.0.1", 0, ssl=self._context(clients=clients))
+        context = self._context(clients=clients)
+
+        def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = asyncio.create_task(self._connect(reader, writer, context))
+            self._connections.add(connection)
+            connection.add_done_callback(self._connections.discard)
+
+        server = await asyncio.start_server(forward, "127.0.0.1", 0)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
@@ -43,6 +51,8 @@ class EncryptedTemporal:
             for connection in self._connections:
                 connection.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
+            for transport in self._transports:  # one with TLS that is closed may still wait for its client
+                transport.abort()
 
     def trusted(self, authority: trustme.CA | None = None) -> Mapping[str, Path]:
         """Write the certificate of an authority, by default the own one, and return the setting that names it."""
@@ -67,14 +77,17 @@ class EncryptedTemporal:
             self.authority.configure_trust(context)
         return context
 
-    def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.create_task(self._connect(reader, writer))
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Copy bytes both ways until a side closes the connection."""
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext
+    ) -> None:
+        """Copy bytes both ways until a side closes the connection. A client that fails its handshake is left alone."""
+        self._transports.append(writer.transport)
+        try:
+            await writer.start_tls(context)
+        except OSError:
+            return
         temporal, to_temporal = await asyncio.open_connection(self._host, int(self._port))
+        self._transports.append(to_temporal.transport)
         await asyncio.gather(_copy(reader, to_temporal), _copy(temporal, writer))
 
 

@@ -58,10 +58,17 @@ class StepControl:
         self.address = ""
         self._started: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._released: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Begin to listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = asyncio.create_task(self._serve(reader, writer))
+            self._connections.add(connection)
+            connection.add_done_callback(self._connections.discard)
+
+        self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
         self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
 
     async def close(self) -> None:
@@ -69,6 +76,7 @@ class StepControl:
         self._server.close()
         for released in self._released.values():
             released.set()
+        await asyncio.gather(*self._connections)
         await self._server.wait_closed()
 
     async def wait_started(self, run_id: str, step_id: str, attempt: int = 1) -> None:

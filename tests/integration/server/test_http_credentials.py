@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,14 +84,20 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(client: RawClien
 
 
 async def test_a_service_that_speaks_no_tls_is_unavailable(client: RawClient) -> None:
+    closed = asyncio.Event()
+
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read()
-        writer.close()
+        with suppress(ConnectionError):
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        closed.set()
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as plain:
         port = plain.sockets[0].getsockname()[1]
         found = await failure(client, f"https://127.0.0.1:{port}/")
+        await closed.wait()
     assert (reason_of(found), found.retryable) == ("unavailable", True)
 
 
