@@ -15,7 +15,12 @@ _GENERATED = re.compile(f"(.+)-[{ALPHABET}]{{{SUFFIX_LENGTH}}}")
 def new_run_id(workflow_name: str) -> str:
     """Make a run id that begins with the workflow's name."""
     slug = re.sub(r"[^a-z0-9]+", "-", workflow_name.lower())[:MAX_SLUG_LENGTH].strip("-") or "run"
-    return f"{slug}-{''.join(secrets.choice(ALPHABET) for _ in range(SUFFIX_LENGTH))}"
+    number = secrets.randbelow(len(ALPHABET) ** SUFFIX_LENGTH)  # one call of the system for all characters
+    suffix = ""
+    for _ in range(SUFFIX_LENGTH):
+        number, index = divmod(number, len(ALPHABET))
+        suffix += ALPHABET[index]
+    return f"{slug}-{suffix}"
 
 
 def rerun_id(run_id: str) -> str:

@@ -51,9 +51,11 @@ class Redactor:
 
     def enter(self) -> None:
         """Redact what is logged in the current context, and the spans that end in it; so in contexts copied from it."""
-        set_redaction(self.text if self else None)
-        if self:
+        if self._marks:
+            set_redaction(self.text)
             redact_logs()
+        else:
+            set_redaction(None)
 
     def text(self, text: str) -> str:
         """Return a text without the values."""

@@ -127,8 +127,18 @@ class RunInfo:
         return self.create_time, self.key.run_id
 
 
-def info_of(key: RunKey, create_time: int, run: RunState) -> RunInfo:
-    """Return the information of a run."""
+def info_of(
+    key: RunKey,
+    create_time: int,
+    run: RunState,
+    *,
+    rerun_of: str = "",
+    paused: bool = False,
+    missing: tuple[str, ...] = (),
+    workflow_digest: str = "",
+    created_by: str = "",
+) -> RunInfo:
+    """Return the information of a run. For what its state does not tell, see `RunInfo`."""
     state = run.finished or (State.RUNNING if run.started else State.PENDING)
     return RunInfo(
         key,
@@ -142,4 +152,9 @@ def info_of(key: RunKey, create_time: int, run: RunState) -> RunInfo:
         run.sequence,
         run.open and run.finished is None,
         (run.stopping is not None or run.failing) and run.finished is None,
+        rerun_of,
+        paused,
+        missing,
+        workflow_digest,
+        created_by,
     )

@@ -162,6 +162,8 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
 def secrets_of(step: StepState) -> tuple[SecretPlace, ...]:
     """Return the places of secrets in the input of a step's next attempt. The core never has their values."""
     spec = step.spec if step.original is None else _stand_in(step.spec)
+    if not spec.bindings:  # the common case
+        return ()
     return tuple(SecretPlace(it.target, it.source.name) for it in spec.bindings if isinstance(it.source, FromSecret))
 
 

@@ -1,8 +1,8 @@
 """The authentication and authorization of calls, before their methods run."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -84,18 +84,15 @@ class Permissions:
         note = partial(self._note_start, method, caller, namespace, context)
         CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces, note_start=note))
 
-    @asynccontextmanager
-    async def until_refused(self, method: str, request: Message, context: Context) -> AsyncIterator[None]:
+    def until_refused(self, method: str, request: Message, context: Context) -> AbstractAsyncContextManager[None]:
         """End a stream while inside, when the rules have changed and its caller may no longer have it.
 
         Raises:
             Unauthenticated, PermissionDenied, RunNotFound: The stream was ended, with the refusal of a new one.
         """
         if self._authenticator is None:
-            yield
-            return
-        async with self._streams.until_refused(partial(self._refused_now, method, request, context)):
-            yield
+            return nullcontext()
+        return self._streams.until_refused(partial(self._refused_now, method, request, context))
 
     async def _refused_now(self, method: str, request: Message, context: Context) -> Refused | None:
         try:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._values.ids import new_run_id
@@ -25,9 +24,10 @@ from stepwave_server.journal import Header
 from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows, WorkflowsError
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflows.content import called_actions, digest, same_content
+from stepwave_server.wire.workflows.content import called_actions, same_content
 from stepwave_server.wire.workflows.input_schema import input_problems
 from stepwave_server.wire.workflows.parsing import parse_duration
+from stepwave_server.wire.workflows.submitted import parse_submitted
 from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_step, parse_workflow
 
 __all__ = [
@@ -286,13 +286,13 @@ class Preparer:
             run_input: Payload = earlier.input
         else:
             run_input = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
-        found = self.parsed()
-        workflow = parse_workflow(draft.workflow, found)
-        definition = draft.workflow.SerializeToString(deterministic=True)
-        any_problem = found.invalid or found.unsupported or parsed.invalid or parsed.unsupported
+        submitted = parse_submitted(draft.workflow, self.options.max_payload_bytes)
+        workflow, definition = submitted.workflow, submitted.definition
+        invalid, unsupported = [*submitted.invalid], submitted.unsupported
+        any_problem = invalid or unsupported or parsed.invalid or parsed.unsupported
         if any_problem or not _is_repeat(draft.existing, definition, run_input):
-            found.invalid += self.engine.check(workflow, draft.key.namespace, open_run=request.open)
-        parsed.add_workflow(found)
+            invalid += self.engine.check(workflow, draft.key.namespace, open_run=request.open)
+        parsed.add_workflow(invalid, unsupported)
         if not (parsed.invalid or parsed.unsupported):
             for problem in input_problems(workflow.input_schema, run_input):
                 parsed.blame("input", problem)
@@ -305,7 +305,7 @@ class Preparer:
             window=draft.window,
             rerun_of=earlier.run_id if earlier is not None else "",
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
-            workflow_digest=digest(definition) if len(workflow.steps) <= LARGE else "",
+            workflow_digest=submitted.digest,
             created_by=CALL.get().caller.name,
         )
 
@@ -349,9 +349,10 @@ class Preparer:
     def _check_allowed(self, namespace: str, steps: Iterable[workflow_pb2.Step], path: str, parsed: Parsed) -> None:
         """Report the actions that the steps of a namespace may not call."""
         for index, step in enumerate(steps):
-            self._check_allowed(namespace, step.workflow.steps, f"{path}[{index}].workflow.steps", parsed)
-            for name, place in ((step.action, "action"), (step.fallback.action.action, "fallback.action.action")):
-                if name and not self.options.may_call(namespace or DEFAULT_NAMESPACE, name):
+            if step.HasField("workflow"):
+                self._check_allowed(namespace, step.workflow.steps, f"{path}[{index}].workflow.steps", parsed)
+            for name, place in _calls(step):
+                if not self.options.may_call(namespace or DEFAULT_NAMESPACE, name):
                     parsed.blame(f"{path}[{index}].{place}", not_allowed(namespace or DEFAULT_NAMESPACE, name))
 
     def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
@@ -371,9 +372,17 @@ class Preparer:
         found = self.parsed()
         workflow = parse_workflow(message, found)
         found.invalid += self.engine.check(workflow, namespace, open_run=False)
-        parsed.add_workflow(found)
+        parsed.add_workflow(found.invalid, found.unsupported)
         reject(parsed)
         return workflow
+
+
+def _calls(step: workflow_pb2.Step) -> Iterator[tuple[str, str]]:
+    """Yield the names of the actions that a step calls itself, each with its field."""
+    if step.action:
+        yield step.action, "action"
+    if step.HasField("fallback") and (name := step.fallback.action.action):
+        yield name, "fallback.action.action"
 
 
 def _parse_steps(request: orchestrator_pb2.AddStepsRequest, parsed: Parsed) -> tuple[Step, ...]:
@@ -397,11 +406,21 @@ def _work(message: workflow_pb2.Workflow | orchestrator_pb2.AddStepsRequest) -> 
     if isinstance(message, workflow_pb2.Workflow) and message.input_schema:
         yield LARGE + 1
     for step in message.steps:
-        bindings = chain(step.bindings, step.fallback.action.bindings)
-        texts = (step.when, step.for_each.expression, *(binding.expression for binding in bindings))
-        yield 1 + sum(map(len, texts)) // CHARACTERS
+        yield 1 + sum(map(len, _expressions(step))) // CHARACTERS
         if step.HasField("workflow"):
             yield from _work(step.workflow)
+
+
+def _expressions(step: workflow_pb2.Step) -> Iterator[str]:
+    """Yield the expressions of a step."""
+    yield step.when
+    if step.HasField("for_each"):
+        yield step.for_each.expression
+    for binding in step.bindings:
+        yield binding.expression
+    if step.HasField("fallback"):
+        for binding in step.fallback.action.bindings:
+            yield binding.expression
 
 
 def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:

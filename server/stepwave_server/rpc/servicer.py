@@ -327,6 +327,8 @@ def _window(request: pb.ExecuteWorkflowRequest, parsed: Parsed) -> float:
 
 
 def _kinds(values: Sequence[int], parsed: Parsed) -> list[Kind]:
+    if not values:  # the common case
+        return []
     return [Kind(value) for value in _known(values, Kind, "kinds", parsed)]
 
 

@@ -12,6 +12,7 @@ from stepwave_server.core.model import immutable
 __all__ = ["TraceParent", "current_headers", "headers_of", "variables_of", "variables_with"]
 
 PROPAGATOR = TraceContextTextMapPropagator()
+TRACEPARENT = "traceparent"
 
 
 @immutable
@@ -33,6 +34,8 @@ class TraceParent:
         Args:
             metadata: Values by key, keys in lower case.
         """
+        if TRACEPARENT not in metadata:
+            return None
         fields = {key: metadata.get(key) for key in PROPAGATOR.fields}
         carrier = {key: value for key, value in fields.items() if isinstance(value, str)}
         parsed: dict[str, str] = {}

@@ -15,6 +15,7 @@ from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave_server.core.model import Step
 from stepwave_server.engine.evaluation import expressions
 from stepwave_server.engine.evaluation.syntax import parse
+from stepwave_server.wire.workflows import submitted
 from stepwave_server.wire.workflows import workflow as workflows
 from stepwave_server.wire.workflows.input_schema import schema_problem
 
@@ -35,6 +36,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, threading.Thread]:
         return note
 
     monkeypatch.setattr(expressions, "_compiled", expressions._Compiled())  # earlier tests filled it
+    submitted._remembered.cache_clear()
     monkeypatch.setattr(workflows, "schema_problem", noting(schema_problem))
     monkeypatch.setattr(expressions, "parse", noting(parse))
     return seen

@@ -5,7 +5,7 @@ import contextvars
 import logging
 from array import array
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -249,15 +249,16 @@ class LocalRun:
 
     def info(self) -> RunInfo:
         """Return its information. The newest events may not be committed yet."""
-        info = info_of(self.key, self.header.create_time, self.state)
-        paused = self.paused and self.state.stopping is None
-        return replace(
-            info,
-            rerun_of=self.header.rerun_of,
-            paused=paused,
+        header = self.header
+        return info_of(
+            self.key,
+            header.create_time,
+            self.state,
+            rerun_of=header.rerun_of,
+            paused=self.paused and self.state.stopping is None,
             missing=self.attempts.missing[:MAX_MISSING],
-            workflow_digest=self.header.workflow_digest,
-            created_by=self.header.created_by,
+            workflow_digest=header.workflow_digest,
+            created_by=header.created_by,
         )
 
     def obstacle(self, step_id: str) -> Obstacle | None:

@@ -1,7 +1,6 @@
 """Search attributes and memos of runs, by which Temporal lists them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from re import compile as pattern
 from typing import Any
@@ -91,8 +90,14 @@ def _is_indexed(label: str) -> bool:
 
 def run_info(header: Header, state: RunState) -> RunInfo:
     """Return the information of a run."""
-    info = info_of(header.key, header.create_time, state)
-    return replace(info, rerun_of=header.rerun_of, workflow_digest=header.workflow_digest, created_by=header.created_by)
+    return info_of(
+        header.key,
+        header.create_time,
+        state,
+        rerun_of=header.rerun_of,
+        workflow_digest=header.workflow_digest,
+        created_by=header.created_by,
+    )
 
 
 def to_memo(info: RunInfo) -> dict[str, Any]:

@@ -16,7 +16,9 @@ def called_actions(steps: Iterable[workflow_pb2.Step]) -> set[str]:
     """Return the names of the actions of steps, and of the steps of the workflows that they run."""
     names: set[str] = set()
     for step in steps:
-        names |= {step.action, step.fallback.action.action}
+        names.add(step.action)
+        if step.HasField("fallback"):
+            names.add(step.fallback.action.action)
         if step.HasField("workflow"):
             names |= called_actions(step.workflow.steps)
     return names - {""}

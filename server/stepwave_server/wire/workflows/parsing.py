@@ -1,7 +1,7 @@
 """The common parts of parsing: problems, payloads, bindings, lists, enums, durations."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
@@ -80,10 +80,10 @@ class Parsed:
         """Add a field or value that this server does not support."""
         self.unsupported.append(Violation(path, description))
 
-    def add_workflow(self, found: "Parsed") -> None:
+    def add_workflow(self, invalid: Iterable[Violation], unsupported: Iterable[Violation]) -> None:
         """Add the problems of the workflow of a request. Their paths get the field of the request that it is in."""
-        self.invalid += map(_in_workflow, found.invalid)
-        self.unsupported += map(_in_workflow, found.unsupported)
+        self.invalid += map(_in_workflow, invalid)
+        self.unsupported += map(_in_workflow, unsupported)
 
 
 def _in_workflow(violation: Violation) -> Violation:
