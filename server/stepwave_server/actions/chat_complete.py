@@ -9,6 +9,7 @@ from pydantic import Field
 from stepwave._actions.action import action
 from stepwave._actions.context import Answer, Context
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.namespaces import namespace_of
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.outbound.bodies import is_json
 from stepwave_server.actions.outbound.completion import ChatAnswer, Completion
@@ -72,7 +73,8 @@ def chat_complete(outbound: Outbound) -> Callable[..., object]:
             **({} if api_key is None else {"authorization": f"Bearer {api_key}"}),
         }
         fields = usual | {name.lower(): value for name, value in (headers or {}).items()}
-        outgoing = Outgoing(method="POST", url=_endpoint(url), headers=fields, content=content)
+        namespace = namespace_of(context)
+        outgoing = Outgoing(namespace=namespace, method="POST", url=_endpoint(url), headers=fields, content=content)
         async with await outbound.send(outgoing) as response:
             if response.status != 200:
                 raise await response.failure()

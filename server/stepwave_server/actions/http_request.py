@@ -10,6 +10,7 @@ from stepwave._actions.action import action
 from stepwave._actions.context import Context
 from stepwave._values.payload import Blob
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.namespaces import namespace_of
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.outbound.bodies import value_of
 from stepwave_server.actions.outbound.outgoing import Outgoing, Value
@@ -78,6 +79,7 @@ def http_request(outbound: Outbound) -> Callable[..., object]:
         if bearer is not None:
             usual["authorization"] = f"Bearer {bearer}"
         outgoing = Outgoing(
+            namespace=namespace_of(context),
             method=method,
             url=url,
             headers=_merged(usual, headers or {}),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from integration.access.conftest import Serve, access_text
+from integration.server.http_service import as_json, http_service
 from stepwave import AsyncClient, Fallback, Workflow, action
 from stepwave.exceptions import InvalidWorkflow, RunFailed
 from stepwave_server.access.access_file import Namespace
@@ -15,7 +16,9 @@ from stepwave_server.app import Server
 @pytest.fixture
 def access(tmp_path: Path) -> Path:
     path = tmp_path / "access.toml"
-    text = access_text().replace("[namespaces.research]", '[namespaces.research]\nactions = ["core.*", "search.*"]')
+    text = access_text().replace(
+        "[namespaces.research]", '[namespaces.research]\nactions = ["core.*", "http.*", "search.*"]'
+    )
     path.write_text(text)
     return path
 
@@ -106,3 +109,19 @@ async def test_the_server_says_that_it_has_namespaces(serve: Serve) -> None:
 )
 def test_a_pattern_is_a_name_or_its_beginning(pattern: str, name: str, allowed: bool) -> None:
     assert Namespace(actions=(pattern,)).allows(name) is allowed
+
+
+async def test_namespaces_share_no_connection_to_other_services(serve: Serve) -> None:
+    """A response that one of them has provoked is never read by another."""
+    server = await serve(http_allow="127.0.0.0/8")
+    flow = Workflow("flow")
+    async with http_service() as service:
+        service.handlers["/"] = as_json("here")
+        flow.step("step", "http.request", {"url": service.url()})
+        async with (
+            AsyncClient(server.address, token="runner-research", namespace="research") as one,
+            AsyncClient(server.address, token="runner-default", namespace="default") as other,
+        ):
+            for client in (one, other, one, other):
+                await client.run(flow)
+        assert service.connections == 2

@@ -172,7 +172,7 @@ class HttpClient:
         request = self._request(outgoing)
         origin = _origin(request.url)
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await self._transport.send(request, outgoing.namespace)
             try:
                 yield Incoming(response.status_code, _headers(response), origin, response)
             finally:

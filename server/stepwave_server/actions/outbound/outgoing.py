@@ -25,6 +25,7 @@ class Outgoing:
     """A request.
 
     Attributes:
+        namespace: The namespace of the run. No other one uses its connections.
         method: The method.
         url: The URL, with `http` or `https`.
         headers: The header fields.
@@ -33,6 +34,7 @@ class Outgoing:
         max_redirects: Redirects that are followed; 0: a redirect is the response.
     """
 
+    namespace: str
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -2,6 +2,10 @@
 
 The name of a host is resolved once for a connection, and all of its addresses are checked. The connection then goes to
 one of them, and not to the name. TLS and the `Host` header have the name of the URL.
+
+A connection must not mix up responses: the next request may be of another run. Namespaces share no connections. A
+connection is closed, and not used again, if more came than the response, or if a request had a body that services need
+not read: a service that takes the body for a request of its own answers that, too.
 """
 
 import socket
@@ -33,7 +37,11 @@ NAMED_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.Pro
 """The exceptions that `connection_failure` knows."""
 
 
-class Transport(httpx.AsyncBaseTransport):
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""Methods whose body has no meaning (RFC 9110, section 9.3). Many services do not read it."""
+
+
+class Transport:
     """Sends requests over pooled connections. It reads no environment but the variables for certificates of OpenSSL.
 
     Args:
@@ -41,16 +49,28 @@ class Transport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, allowed: AllowList) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            max_connections=None,  # admission bounds the attempts
-            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-            keepalive_expiry=IDLE_SECONDS,
-            network_backend=_CheckedBackend(allowed),
-        )
+        self._tls = httpx.create_ssl_context()
+        self._backend = _CheckedBackend(allowed)
+        self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    def _pool(self, namespace: str) -> httpcore.AsyncConnectionPool:
+        pool = self._pools.get(namespace)
+        if pool is None:
+            pool = self._pools[namespace] = httpcore.AsyncConnectionPool(
+                ssl_context=self._tls,
+                max_connections=None,  # admission bounds the attempts
+                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                keepalive_expiry=IDLE_SECONDS,
+                network_backend=self._backend,
+            )
+        return pool
+
+    async def send(self, request: httpx.Request, namespace: str) -> httpx.Response:
         """Send a request, and return the response as soon as its headers are there.
+
+        Args:
+            request: The request.
+            namespace: The namespace of its run.
 
         Raises:
             ActionFailed: The address is not allowed, or the host has none.
@@ -58,7 +78,7 @@ class Transport(httpx.AsyncBaseTransport):
         """
         assert isinstance(request.stream, httpx.AsyncByteStream)
         url = request.url
-        response = await self._pool.handle_async_request(
+        response = await self._pool(namespace).handle_async_request(
             httpcore.Request(
                 method=request.method,
                 url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -67,31 +87,88 @@ class Transport(httpx.AsyncBaseTransport):
                 extensions={"timeout": {"connect": CONNECT_SECONDS}},
             )
         )
+        stream = response.extensions["network_stream"]
+        assert isinstance(stream, _Stream), "the backend makes all streams"
+        if request.method in _WITHOUT_BODY and request.headers.get("content-length", "0") != "0":
+            stream.spent = True
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=_Body(response),
+            stream=_Body(response, stream),
             extensions=response.extensions,
             request=request,
         )
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection.
+
+    Attributes:
+        spent: Whether no other request may use it.
+
+    Args:
+        inner: The connection of the library.
+    """
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self.spent = False
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - as in the base class
+        """Read some bytes."""
+        return await self._inner.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
+        """Write bytes."""
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> "_Stream":
+        """Return the connection with TLS."""
+        return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> object:
+        """Return information about it. The pool closes an idle connection that is readable: its service has left."""
+        return True if self.spent and info == "is_readable" else self._inner.get_extra_info(info)
 
 
 class _Body(httpx.AsyncByteStream):
     """The body of a response."""
 
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(self, response: httpcore.Response, stream: _Stream) -> None:
         self._response = response
+        self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._response.aiter_stream():
             yield part
 
     async def aclose(self) -> None:
+        self._stream.spent = self._stream.spent or _has_surplus(self._response)
         await self._response.aclose()
+
+
+def _has_surplus(response: httpcore.Response) -> bool:
+    """Return whether bytes came after a response. The library would read them as the next one on the connection.
+
+    It has no public way to ask. If it changes, no connection is used again, which a test finds.
+    """
+    connection = getattr(getattr(response.stream, "_stream", None), "_connection", None)
+    state = getattr(getattr(connection, "_connection", connection), "_h11_state", None)
+    return state is None or bool(state.trailing_data[0])
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -122,7 +199,8 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         error: httpcore.NetworkError | httpcore.TimeoutException = httpcore.ConnectError("it has no address")
         for address in addresses[:MAX_ADDRESSES]:
             try:
-                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                options = (str(address), port, timeout, local_address, socket_options)
+                return _Stream(await self._inner.connect_tcp(*options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as found:
                 error = found
         raise error

@@ -14,6 +14,7 @@ from stepwave._actions.context import Answer, Context
 from stepwave.v1 import runnable_pb2
 from stepwave_server.actions.described import DescribedAction
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.namespaces import namespace_of
 from stepwave_server.actions.registry import Action
 from stepwave_server.actions.runnables.connection import Connection
 from stepwave_server.actions.runnables.entry import RemoteAction, Runnable
@@ -186,7 +187,7 @@ def _chunk(chunk: Payload) -> object:
 def _attempt(action: str, given: Payload, context: Context) -> runnable_pb2.Attempt:
     deadline = context.deadline
     return to_attempt(
-        namespace=context.idempotency_key.partition("/")[0],
+        namespace=namespace_of(context),
         run_id=context.run_id,
         step_id=context.step_id,
         number=context.attempt,
