@@ -53,6 +53,40 @@ async def test_a_secret_fills_a_header_and_no_failure_shows_it(
     assert not any(VALUE[:length] in found.message for length in range(8, len(VALUE)))
 
 
+def redirected(url: str, target: str) -> workflow_pb2.Workflow:
+    """Return a request with a secret at one place of its input."""
+    binding = workflow_pb2.Binding(target=target, secret="KEY")
+    given = {"url": url, "method": "POST", "headers": {}, "json": {}}
+    return flow(workflow_pb2.Step(id="s", action="http.request", input=payload(given), bindings=[binding]))
+
+
+async def test_a_secret_in_any_header_stays_with_its_origin(
+    serve: Serve, connect: Connect, service: HttpService, secrets: Path
+) -> None:
+    client = connect(await serve(http_allow=LOCAL, secrets=secrets))
+    async with http_service() as other:
+        other.handlers["/b"] = as_json("here")
+        service.handlers["/a"] = answer(307, headers={"Location": other.url("/b")})
+        await client.run(redirected(service.url("/a"), "/headers/User-Agent"))
+        (sent,) = other.requests
+    assert service.requests[0].headers["user-agent"] == VALUE
+    assert sent.headers["user-agent"].startswith("stepwave/")
+    assert sent.body == b"{}"
+
+
+async def test_a_secret_in_a_body_is_not_sent_to_another_origin(
+    serve: Serve, connect: Connect, service: HttpService, secrets: Path
+) -> None:
+    client = connect(await serve(http_allow=LOCAL, secrets=secrets))
+    async with http_service() as other:
+        service.handlers["/a"] = answer(307, headers={"Location": other.url("/b")})
+        events = await client.run(redirected(service.url("/a"), "/json/key"))
+        assert other.connections == 0
+    found = finished(events)["s"].failure
+    assert (reason_of(found), found.retryable) == ("unauthorized", False)
+    assert "may not get the secret in the body" in found.message
+
+
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     authority = trustme.CA()

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ async def client(serve: Serve, connect: Connect) -> RawClient:
 
 
 # Requests and answers.
+
+
+async def test_parameters_are_added_to_the_query_of_the_url(client: RawClient, service: HttpService) -> None:
+    service.handlers["/a"] = as_json("here")
+    await output(client, service.url("/a?a=1&flag&b=x%20y%2F"), query={"a": 2, "c": "d e"})
+    assert service.requests[0].target == "/a?a=1&flag&b=x%20y%2F&a=2&c=d+e"
+
+
+async def test_a_status_whose_body_breaks_off_is_still_that_status(client: RawClient, service: HttpService) -> None:
+    async def break_off(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nno")
+        exchange.writer.close()
+
+    service.handlers["/a"] = break_off
+    found = await failure(client, service.url("/a"))
+    assert (reason_of(found), found.retryable) == ("unauthorized", False)
 
 
 async def test_an_answer_has_the_status_the_headers_and_the_json_of_the_body(
@@ -218,7 +235,8 @@ async def test_an_unknown_host_is_unavailable(client: RawClient) -> None:
         ({"url": "file:///etc/passwd"}, "a URL begins with http://"),
         ({"url": "gopher://127.0.0.1/"}, "a URL begins with http://"),
         ({"url": "/etc/passwd"}, "a URL begins with http://"),
-        ({"url": "http:///path"}, "a URL begins with http://"),
+        ({"url": "http:///path"}, "the URL has no host"),
+        ({"url": "http://127.0.0.1:65536/"}, "the URL is malformed"),
         ({"url": "http://[::1"}, "the URL is malformed"),
         ({"url": "http://user:pa55word@127.0.0.1/"}, "put credentials into headers"),
         ({"url": "http://127.0.0.1/", "headers": {"Host": "internal"}}, "headers: host cannot be set"),
@@ -273,6 +291,46 @@ async def test_a_body_that_grows_when_it_is_unpacked_is_bounded(client: RawClien
     assert reason_of(await failure(client, service.url("/a"))) == "resource_exhausted"
 
 
+async def test_nothing_is_read_after_the_end_of_a_compressed_body(client: RawClient, service: HttpService) -> None:
+    async def add_junk(exchange: Exchange) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await exchange.send(head)
+        await exchange.send_chunk(gzip.compress(b"all"))
+        with suppress(ConnectionError):
+            while True:
+                await exchange.send_chunk(bytes(64 * 1024))
+
+    service.handlers["/a"] = add_junk
+    assert (await output(client, service.url("/a")))["body"] == "all"
+
+
+async def test_a_compressed_body_that_stands_for_nothing_and_never_ends_is_bounded(
+    client: RawClient, service: HttpService
+) -> None:
+    async def send_empty_blocks(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await exchange.send_chunk(gzip.compress(b"")[:10])
+        with suppress(ConnectionError):
+            while True:
+                await exchange.send_chunk(b"\x00\x00\x00\xff\xff" * 10_000)
+
+    service.handlers["/a"] = send_empty_blocks
+    assert reason_of(await failure(client, service.url("/a"))) == "resource_exhausted"
+
+
+async def test_a_body_of_several_gzip_members_is_read_whole(client: RawClient, service: HttpService) -> None:
+    packed = gzip.compress(b"first, ") + gzip.compress(b"second")
+
+    async def send_in_pieces(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for byte in packed:
+            await exchange.send_chunk(bytes([byte]))
+        await exchange.send_chunk(b"")
+
+    service.handlers["/a"] = send_in_pieces
+    assert (await output(client, service.url("/a")))["body"] == "first, second"
+
+
 async def test_an_answer_to_head_has_no_body_however_long_it_says_it_is(
     client: RawClient, service: HttpService
 ) -> None:
@@ -316,6 +374,24 @@ async def test_redirects_are_followed(client: RawClient, service: HttpService) -
     service.handlers["/b"] = answer(307, headers={"Location": service.url("/c")})
     service.handlers["/c"] = as_json("here")
     assert (await output(client, service.url("/a")))["body"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("ftp://127.0.0.1/", 'redirected where no request can go: a URL begins with http:// or https://, not "ftp"'),
+        ("http://127.0.0.1:70000/", "redirected where no request can go: the URL is malformed"),
+        ("http://user:pa55word@127.0.0.1/", "redirected where no request can go: the URL has a user name"),
+    ],
+)
+async def test_a_redirect_that_cannot_be_followed_is_a_fault_of_the_service(
+    client: RawClient, service: HttpService, target: str, message: str
+) -> None:
+    service.handlers["/a"] = answer(302, headers={"Location": target})
+    found = await failure(client, service.url("/a"))
+    assert (reason_of(found), found.retryable) == ("action_error", False)
+    assert message in found.message
+    assert "pa55word" not in found.message
 
 
 async def test_a_post_that_is_redirected_with_303_becomes_a_get(client: RawClient, service: HttpService) -> None:

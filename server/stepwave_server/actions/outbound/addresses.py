@@ -21,8 +21,18 @@ Network: TypeAlias = IPv4Network | IPv6Network
 NAT64 = IPv6Network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 addresses, which are in their last 32 bits (RFC 6052)."""
 
-METADATA = frozenset({IPv4Address("168.63.129.16")})
-"""Addresses of metadata services that are not link-local or private."""
+METADATA = frozenset({IPv4Address("168.63.129.16"), IPv4Address("192.0.0.192")})
+"""Addresses of metadata services that are not link-local or private: of Azure and Oracle Cloud."""
+
+RESERVED: tuple[Network, ...] = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4
+    IPv6Network("64:ff9b:1::/48"),  # translation to IPv4 within a site
+    IPv6Network("100::/64"),  # discarded
+    IPv6Network("3fff::/20"),  # documentation
+    IPv6Network("5f00::/16"),  # segment routing
+)
+"""Networks of IANA's registries of special-purpose addresses that some versions of Python take for public."""
 
 _KINDS = (
     ("is_loopback", "a loopback"),
@@ -51,7 +61,8 @@ def kind_of(address: Address) -> str:
     if address in METADATA:
         return "a metadata"
     kind = next((text for name, text in _KINDS if getattr(address, name, False)), "")
-    return kind or ("" if address.is_global else "a reserved")
+    reserved = not address.is_global or any(address in network for network in RESERVED)
+    return kind or ("a reserved" if reserved else "")
 
 
 def _embedded(address: Address) -> Address:

@@ -3,10 +3,11 @@
 Redirects follow RFC 9110, section 15.4. To another origin go only header fields that say nothing about the caller.
 """
 
+import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib.metadata import version
@@ -29,12 +30,22 @@ MAX_ERROR_BYTES = 256 << 10
 MAX_ERROR_TEXT = 500
 """Characters of an error's body that a failure shows."""
 
+MAX_PACKING = 64 << 10
+"""Bytes by which a compressed body may be longer than the bound of what it stands for."""
+
+PARTS_IN_A_ROW = 100
+"""Parts of a body after which other tasks have a turn."""
+
+MAX_PORT = 65_535
+
+_GZIP = b"\x1f"  # the first byte of a member
+
 _SCHEMES = ("http", "https")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 _ANYWHERE = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "idempotency-key", "user-agent"})
-"""Header fields that a redirect to another origin keeps."""
+"""Header fields that a redirect to another origin keeps, unless a secret is in them."""
 
 _HIDDEN = OF_CONNECTION - {"content-length"} | {"keep-alive", "proxy-authenticate", "set-cookie", "content-encoding"}
 """Header fields of responses that are not shown: those of the connection, and credentials."""
@@ -57,9 +68,17 @@ class Incoming:
     origin: str
     _response: httpx.Response
 
-    def parts(self) -> AsyncIterator[bytes]:
-        """Return the parts of the body as they come, without decompression."""
-        return self._response.aiter_raw()
+    async def parts(self) -> AsyncGenerator[bytes, None]:
+        """Return the parts of the body as they come, without decompression. Other tasks have a turn now and then.
+
+        Many small parts that come together would otherwise keep the event loop.
+        """
+        count = 0
+        async for part in self._response.aiter_raw():
+            count += 1
+            if count % PARTS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+            yield part
 
     async def read(self, most: int) -> bytes:
         """Return the whole body, decompressed.
@@ -77,7 +96,7 @@ class Incoming:
         """Return the failure for a status that is no answer, with the beginning of the body."""
         try:
             data, _ = await self._read(MAX_ERROR_BYTES)
-        except ActionFailed:  # it cannot be decompressed
+        except (ActionFailed, *NAMED_FAILURES):  # it cannot be decompressed, or breaks off
             data = b""
         classification = classify_response(self.status, self.headers)
         text = _shown(data)
@@ -92,15 +111,19 @@ class Incoming:
         """Return the body up to a number of bytes, and whether that is all."""
         if self._announces_more_than(most):
             return b"", False
-        data, unpacker = bytearray(), self._unpacker()
+        data, size, unpacker = bytearray(), 0, self._unpacker()
         try:
-            async for part in self.parts():
-                data += part if unpacker is None else unpacker.decompress(part, most + 1 - len(data))
-                if len(data) > most:
-                    return bytes(data[:most]), False
+            async with aclosing(self.parts()) as parts:
+                async for part in parts:
+                    size += len(part)
+                    data += part if unpacker is None else unpacker.unpack(part, most + 1 - len(data))
+                    if len(data) > most or size > most + MAX_PACKING:
+                        return bytes(data[:most]), False
+                    if unpacker is not None and unpacker.ended:
+                        break
         except zlib.error:
             raise self._malformed("a body that is not compressed as it says") from None
-        if unpacker is not None and data and not unpacker.eof:
+        if unpacker is not None and size and not unpacker.complete:
             raise self._malformed("a part of a compressed body")
         return bytes(data), True
 
@@ -117,17 +140,55 @@ class Incoming:
         length = self._response.headers.get("content-length", "")
         return self._response.request.method != "HEAD" and length.isdecimal() and int(length[:20]) > most
 
-    def _unpacker(self) -> "zlib._Decompress | None":
+    def _unpacker(self) -> "_Unpacker | None":
         """Return what decompresses the body in bounded steps; `None`: it is not compressed."""
         encoding = self._response.headers.get("content-encoding", "identity").strip().lower()
         if encoding in {"identity", ""}:
             return None
         if encoding not in _COMPRESSED:
             raise self._malformed("a body in a compression that was not asked for")
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
+        return _Unpacker()
 
     def _malformed(self, what: str) -> ActionFailed:
         return ActionFailed(Reason.ACTION_ERROR, f"{self.origin} answered {what}", retryable=True)
+
+
+class _Unpacker:
+    """Decompresses a body in bounded steps: of zlib, or of gzip, which may have several members (RFC 1952).
+
+    Attributes:
+        ended: Whether the body has ended. What follows is no part of it, and is not read.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._member = _new_member()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body may end here."""
+        return self._member.eof
+
+    def unpack(self, part: bytes, most: int) -> bytes:
+        """Return at most `most` bytes that the next part of the body stands for.
+
+        Raises:
+            zlib.error: It is not compressed so.
+        """
+        data = bytearray()
+        while part and not self.ended and len(data) < most:
+            if self._member.eof:
+                if not part.startswith(_GZIP):
+                    self.ended = True
+                    break
+                self._member = _new_member()
+            data += self._member.decompress(part, most - len(data))
+            part = self._member.unused_data
+        return bytes(data)
+
+
+def _new_member() -> "zlib._Decompress":
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
 
 
 class HttpClient:
@@ -194,19 +255,32 @@ class HttpClient:
 
 
 def _checked_url(text: str, query: Mapping[str, Value]) -> httpx.URL:
+    """Return a URL with more parameters in its query.
+
+    Raises:
+        ActionFailed: It is malformed, or not allowed.
+    """
     try:
         url = httpx.URL(text)
         if query:
-            url = url.copy_merge_params(dict(query))
+            given = b"&".join(part for part in (url.query, str(httpx.QueryParams(dict(query))).encode()) if part)
+            url = url.copy_with(query=given)
     except (httpx.InvalidURL, ValueError) as error:
         raise ActionFailed(Reason.INVALID_INPUT, "the URL is malformed") from error
-    if url.scheme not in _SCHEMES or not url.host:
-        raise ActionFailed(Reason.INVALID_INPUT, f'a URL begins with http:// or https://, not "{cut(url.scheme, 20)}"')
-    if not _HOST.fullmatch(url.raw_host.decode("ascii")):
-        raise ActionFailed(Reason.INVALID_INPUT, "the URL is malformed")
-    if url.userinfo:
-        raise ActionFailed(Reason.INVALID_INPUT, "the URL has a user name or password: put credentials into headers")
+    if problem := _problem_of(url):
+        raise ActionFailed(Reason.INVALID_INPUT, problem)
     return url
+
+
+def _problem_of(url: httpx.URL) -> str:
+    """Return why no request can go to a URL; empty: one can."""
+    if url.scheme not in _SCHEMES:
+        return f'a URL begins with http:// or https://, not "{cut(url.scheme, 20)}"'
+    if not url.host:
+        return "the URL has no host"
+    if not _HOST.fullmatch(url.raw_host.decode("ascii")) or (url.port or 0) > MAX_PORT:
+        return "the URL is malformed"
+    return "the URL has a user name or password: put credentials into headers" if url.userinfo else ""
 
 
 def _origin(url: httpx.URL) -> str:
@@ -225,14 +299,25 @@ def _redirected(outgoing: Outgoing, url: httpx.URL, target: str, status: int) ->
     except (httpx.InvalidURL, ValueError):
         message = f"{_origin(url)} redirected to a malformed URL"
         raise ActionFailed(Reason.ACTION_ERROR, message) from None
-    headers = outgoing.headers
-    if _origin(joined) != _origin(url):
-        headers = {name: value for name, value in headers.items() if name.lower() in _ANYWHERE}
+    if problem := _problem_of(joined):
+        raise ActionFailed(Reason.ACTION_ERROR, f"{_origin(url)} redirected where no request can go: {problem}")
     becomes_get = outgoing.method != "HEAD" if status == 303 else outgoing.method == "POST" and status < 303
+    headers = outgoing.headers
     if becomes_get:
         headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         outgoing = replace(outgoing, method="GET", content=None)
+    if _origin(joined) != _origin(url):
+        headers = {name: it for name, it in headers.items() if name.lower() in _ANYWHERE and not _has_secret(it)}
+        if outgoing.content is not None and _has_secret(outgoing.content.decode(errors="replace")):
+            message = f"{_origin(url)} redirected to {_origin(joined)}, which may not get the secret in the body"
+            raise ActionFailed(Reason.UNAUTHORIZED, message)
     return replace(outgoing, url=str(joined), headers=headers, query={})
+
+
+def _has_secret(text: str) -> bool:
+    """Return whether a text of the attempt has a secret in it."""
+    redact = current_redaction()
+    return redact is not None and redact(text) != text
 
 
 def _status_text(status: int) -> str:

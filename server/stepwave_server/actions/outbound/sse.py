@@ -11,7 +11,7 @@ from stepwave_server.core.model import Reason
 
 __all__ = ["Events", "events_in"]
 
-_LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -24,7 +24,8 @@ class Events:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rest = b""
+        self._rest = bytearray()  # the line that has no end yet
+        self._held = b""  # a CR at the end, which an LF may follow
         self._data: list[bytes] = []
         self._size = 0
         self._begun = False
@@ -35,8 +36,16 @@ class Events:
         Raises:
             ActionFailed: An event is too long.
         """
-        *lines, self._rest = _LINE_END.split(self._rest + part)
-        texts = [text for line in lines if (text := self._line(line)) is not None]
+        part = self._held + part
+        self._held = b"\r" if part.endswith(b"\r") else b""
+        first, *others = _LINE_END.split(part.removesuffix(self._held))
+        self._rest += first
+        texts: list[str] = []
+        for begun in others:
+            text = self._line(bytes(self._rest))
+            if text is not None:
+                texts.append(text)
+            self._rest = bytearray(begun)
         if self._size + len(self._rest) > self._max_bytes:
             message = f"an event of the stream has more than the {self._max_bytes:,} bytes allowed"
             raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message)

@@ -221,7 +221,8 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
 def _refused(host: str, port: int, problem: str) -> ActionFailed:
     hint = "the operator of the server can open it (http_allow)"
-    return ActionFailed(Reason.UNAUTHORIZED, f"connections to {host}:{port} are not allowed: {problem}; {hint}")
+    shown = f"[{host}]" if ":" in host else host
+    return ActionFailed(Reason.UNAUTHORIZED, f"connections to {shown}:{port} are not allowed: {problem}; {hint}")
 
 
 async def _addresses(host: str, port: int) -> Sequence[Address]:

@@ -15,6 +15,14 @@ def test_public_addresses_are_open(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "address",
+    ["192.0.0.192", "::ffff:192.0.0.192", "192.0.0.8", "192.88.99.1", "64:ff9b:1::1", "100::1", "3fff::1", "5f00::1"],
+)
+def test_addresses_that_some_versions_of_python_take_for_public_are_closed(address: str) -> None:
+    assert kind_of(ip_address(address)) in {"a metadata", "a reserved", "a private"}
+
+
+@pytest.mark.parametrize(
     "entry",
     [
         "",
