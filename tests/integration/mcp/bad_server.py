@@ -1,6 +1,7 @@
 """A program that speaks the protocol of MCP by hand, and whose tools break it.
 
-Its argument says how it starts: `mute` and `text` answer nothing, `stubborn` ignores SIGTERM as well; default: well.
+Its argument says how it starts: `mute` and `text` answer nothing, `stubborn` ignores SIGTERM as well, `json`
+logs a line of JSON first; default: well.
 """
 
 import json
@@ -83,6 +84,27 @@ def prints(number: int, arguments: dict[str, Any]) -> None:
     say(number, "printed")
 
 
+def prints_json(number: int, arguments: dict[str, Any]) -> None:
+    """Write a line of JSON that is no message between the messages."""
+    sys.stdout.write('{"level": 30, "msg": "a tool was called"}\n')
+    say(number, "logged")
+
+
+def starts_late(number: int, arguments: dict[str, Any]) -> None:
+    """Write text without a newline before an answer, whose members are ordered as JavaScript's library does."""
+    answer = {"result": {"content": [{"type": "text", "text": "found"}]}, "jsonrpc": "2.0", "id": number}
+    sys.stdout.write(f"{arguments['text']}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+
+
+def cut_text(number: int, arguments: dict[str, Any]) -> None:
+    """Answer with a text that has half of an emoji, a whole one, a backslash and a byte that is not UTF-8."""
+    answer = b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"%b"}]}}\n'
+    text = rb"a\ud83d \ud83d\ude00 \\ud800 " + b"\xe9"
+    sys.stdout.buffer.write(answer % (number, text))
+    sys.stdout.flush()
+
+
 def endless(number: int, arguments: dict[str, Any]) -> None:
     """Write a line that does not end."""
     while True:
@@ -138,6 +160,9 @@ TOOLS = {
         odd_error,
         blames,
         prints,
+        prints_json,
+        starts_late,
+        cut_text,
         endless,
         exits,
         crashes,
@@ -177,6 +202,8 @@ if __name__ == "__main__":
         sys.stdout.flush()
     if behaviour in {"mute", "text"}:
         sys.stdin.read()
+    if behaviour == "json":
+        sys.stdout.write('{"level": 30, "msg": "starting"}\n')
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         report(f"started {os.getpid()}")

@@ -92,6 +92,35 @@ async def test_what_a_tool_prints_between_messages_is_logged(connect: Connect, l
     await log.wait_for('MCP server "tools": a debug line of a tool')
 
 
+async def test_a_line_of_json_that_is_no_message_is_logged_and_the_session_lives_on(connect: Connect, log: Log) -> None:
+    client = await connect(**bad("json"))
+    process = await answer(client, "process")
+    await log.wait_for('MCP server "tools": {"level": 30, "msg": "starting"}')
+    assert await answer(client, "prints_json") == "logged"
+    await log.wait_for('MCP server "tools": {"level": 30, "msg": "a tool was called"}')
+    assert await answer(client, "process") == process
+
+
+async def test_text_that_is_no_unicode_has_a_mark_in_its_place_and_the_session_lives_on(connect: Connect) -> None:
+    client = await connect(**bad())
+    process = await answer(client, "process")
+    assert await answer(client, "cut_text") == "a\ufffd \N{GRINNING FACE} \\ud800 \ufffd"
+    assert await answer(client, "process") == process
+
+
+@pytest.mark.parametrize("text", ["working... ", "\x1b[0m", "{x: 1} "])
+async def test_text_before_an_answer_in_its_line_is_logged_and_the_answer_found(
+    connect: Connect, log: Log, text: str
+) -> None:
+    assert await answer(await connect(**bad()), "starts_late", {"text": text}) == "found"
+    await log.wait_for(f'MCP server "tools": {text.strip()}\n')
+
+
+async def test_a_byte_order_mark_before_an_answer_is_left_out(connect: Connect, log: Log) -> None:
+    assert await answer(await connect(**bad()), "starts_late", {"text": "\ufeff"}) == "found"
+    assert "\ufeff" not in log.text
+
+
 async def test_what_a_server_asks_its_client_for_is_refused(connect: Connect) -> None:
     refusal = await answer(await connect(**bad()), "asks")
     assert refusal == "this client does not serve sampling/createMessage"

@@ -151,6 +151,28 @@ async def test_a_bad_answer_is_a_failure_and_the_session_lives_on(
     assert await answer(client, "any") == "done"
 
 
+CUT = rb'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"a\ud83d \ud83d\ude00 \\ud800 \udc00"}]}}'
+"""An answer with halves of an emoji, a whole one, and a backslash."""
+
+
+async def test_half_of_an_emoji_in_json_has_a_mark_in_its_place(connect: Connect, service: HttpService) -> None:
+    async def cut(exchange: Exchange, number: Any) -> None:
+        await responding(200, CUT % number, {"Content-Type": "application/json"})(exchange)
+
+    assert await answer(await connect(url=speak(service, cut)), "any") == "a\ufffd \N{GRINNING FACE} \\ud800 \ufffd"
+
+
+async def test_half_of_an_emoji_in_an_event_has_a_mark_in_its_place_wherever_it_is_split(
+    connect: Connect, service: HttpService
+) -> None:
+    async def cut(exchange: Exchange, number: Any) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for byte in b"event: message\ndata: %b\n\n" % (CUT % number):
+            await exchange.send(bytes([byte]))
+
+    assert await answer(await connect(url=speak(service, cut)), "any") == "a\ufffd \N{GRINNING FACE} \\ud800 \ufffd"
+
+
 async def test_a_service_says_when_to_call_again(connect: Connect, service: HttpService) -> None:
     async def limit(exchange: Exchange, number: Any) -> None:
         await responding(429, b"", {"Retry-After": "7"})(exchange)

@@ -25,7 +25,7 @@ from stepwave_server.actions.error_classification import classify_response
 from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import HttpServer
 from stepwave_server.actions.mcp.errors import failed, malformed, not_opened
-from stepwave_server.actions.mcp.streams import Messages, refusing
+from stepwave_server.actions.mcp.streams import Messages, refusing, unicode_json, without_surrogates
 from stepwave_server.core.model import Reason
 
 __all__ = ["EXCHANGE", "Exchange", "HttpLink"]
@@ -238,6 +238,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         Raises:
             ActionFailed: The body is no answer, or that to another request: the library would wait on.
         """
+        body = unicode_json(body)
         try:
             message = jsonrpc_message_adapter.validate_json(body, by_name=False)
         except ValueError:
@@ -318,12 +319,14 @@ class _Events(httpx2.AsyncByteStream):
         self._exchange = exchange
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        rest = b""
         async with aclosing(self._response.aiter_raw()) as parts:
             while True:
                 try:
                     part = await self._exchange.awaited(anext(parts))
                 except StopAsyncIteration:
                     return
+                part, rest = without_surrogates(rest + part)
                 yield part
 
     async def aclose(self) -> None:

@@ -6,6 +6,7 @@ down, and nothing piles up. Of its notifications, only progress is of use. The l
 a traceback.
 """
 
+import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -26,10 +27,41 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, WriteStream
 
-__all__ = ["Messages", "refusing"]
+__all__ = ["Messages", "refusing", "unicode_json", "without_surrogates"]
 
 Messages: TypeAlias = "tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]"
 """The messages from a server, and those to it."""
+
+_SURROGATES = re.compile(
+    rb"(?P<open>\\(?:u(?:[0-9a-f]{0,3}|d[89ab][0-9a-f]{2}(?:\\(?:u[0-9a-f]{0,3})?)?))?\Z)"
+    rb"|(?:\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})+"
+    rb"|(?P<lone>\\ud[89a-f][0-9a-f]{2})",
+    re.IGNORECASE,
+)
+"""Escapes of JSON: one that may go on after the end; pairs of surrogates, and backslashes; or a lone surrogate."""
+
+
+def unicode_json(text: bytes) -> bytes:
+    """Return a text in JSON with U+FFFD in the place of what is no Unicode.
+
+    That is bytes that are not UTF-8, and lone surrogates, which JavaScript writes for half of an emoji.
+    """
+    complete, rest = without_surrogates(text.decode(errors="replace").encode())
+    return complete + rest
+
+
+def without_surrogates(text: bytes) -> tuple[bytes, bytes]:
+    """Return a part of a text in JSON with U+FFFD in the place of lone surrogates, and the begun escape at its end."""
+    rest = b""
+
+    def mended(found: re.Match[bytes]) -> bytes:
+        nonlocal rest
+        if found["open"]:
+            rest = found[0]
+            return b""
+        return rb"\ufffd" if found["lone"] else found[0]
+
+    return _SURROGATES.sub(mended, text), rest
 
 
 def refusing(messages: Messages) -> Messages:
