@@ -145,6 +145,25 @@ def waits(number: int, arguments: dict[str, Any]) -> None:
     report(f"told {told['method']}, its own: {told['params']['requestId'] == number}")
 
 
+def stuck(number: int, arguments: dict[str, Any]) -> None:
+    """Read no more, and write nothing."""
+    report("stuck")
+    time.sleep(60)
+
+
+def busy(number: int, arguments: dict[str, Any]) -> None:
+    """Read nothing until there is a file, and answer."""
+    report("busy")
+    while not os.path.exists(arguments["until"]):
+        time.sleep(0.01)
+    say(number, "freed")
+
+
+def forgets(number: int, arguments: dict[str, Any]) -> None:
+    """Never answer this call."""
+    report("forgotten")
+
+
 def process(number: int, arguments: dict[str, Any]) -> None:
     """Answer with the number of the process."""
     say(number, str(os.getpid()))
@@ -170,6 +189,9 @@ TOOLS = {
         asks,
         refuses,
         waits,
+        stuck,
+        busy,
+        forgets,
         process,
     )
 }

@@ -8,6 +8,7 @@ import pytest
 
 from integration.mcp.conftest import Connect, Log, answer, bad, begun, calling, failure_of, serving
 from stepwave import FailureReason, Retry, RunFailed, Workflow
+from waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,50 @@ async def test_a_cancel_is_told_by_the_protocol(connect: Connect, log: Log) -> N
         await run.cancel()
     await log.wait_for("told notifications/cancelled, its own: True")
     assert await answer(client, "process")
+
+
+async def test_a_process_that_is_stuck_is_ended_and_another_one_started(
+    connect: Connect, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.session.PING_SECONDS", 0.2)
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    async with client.run(calling("stuck", {"larger than a pipe": "x" * 200_000})) as run:
+        await log.wait_for("stuck")
+        await run.cancel()
+    assert await answer(client, "process", {"larger than a pipe": "x" * 200_000}) != before
+    await log.wait_for('MCP server "tools": it did not answer a ping within 0.2 s')
+
+    async def gone() -> bool:
+        return not is_alive(int(before))
+
+    await until(gone)
+
+
+async def test_a_process_that_answers_pings_stays(connect: Connect, log: Log) -> None:
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    async with client.run(calling("forgets")) as run:
+        await log.wait_for("forgotten")
+        await run.cancel()
+    assert await answer(client, "process") == before
+
+
+async def test_a_call_under_way_at_a_process_that_answers_no_ping_goes_on(
+    connect: Connect, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.session.PING_SECONDS", 0.2)
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    async with client.run(calling("busy", {"until": str(tmp_path / "until")})) as run:
+        await log.wait_for("busy")
+        with pytest.raises(RunFailed):
+            await client.run(calling("process", timeout=0.2))
+        assert await answer(client, "process") != before
+        (tmp_path / "until").touch()
+        async for _ in run:
+            pass
+    assert run.result.outputs["only"] == "freed"
 
 
 async def test_pages_of_tools_are_bounded(connect: Connect) -> None:

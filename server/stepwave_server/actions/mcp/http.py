@@ -25,7 +25,7 @@ from stepwave_server.actions.error_classification import classify_response
 from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import HttpServer
 from stepwave_server.actions.mcp.errors import failed, malformed, not_opened
-from stepwave_server.actions.mcp.streams import Messages, refusing, unicode_json, without_surrogates
+from stepwave_server.actions.mcp.streams import Messages, unicode_json, without_surrogates
 from stepwave_server.core.model import Reason
 
 __all__ = ["EXCHANGE", "Exchange", "HttpLink"]
@@ -129,7 +129,7 @@ class HttpLink:
                 self._server.url, http_client=client, max_sse_event_size=self._max_bytes
             ) as messages,
         ):
-            yield refusing(messages)
+            yield messages
 
     async def _tls(self) -> ssl.SSLContext:
         try:

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.mcp.entry import StdioServer
 from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, shown, start
-from stepwave_server.actions.mcp.streams import Messages, refusing, unicode_json
+from stepwave_server.actions.mcp.streams import Messages, unicode_json
 from stepwave_server.core.model import Reason
 
 __all__ = ["StdioLink"]
@@ -74,7 +74,7 @@ class StdioLink:
                 assert process.stderr is not None, "the process is started with pipes"
                 tasks.start_soon(self._log_errors, process.stderr)
                 try:
-                    yield refusing((incoming, outgoing))
+                    yield incoming, outgoing
                 finally:
                     with anyio.CancelScope(shield=True):
                         await end(process)

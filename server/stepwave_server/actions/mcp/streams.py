@@ -7,6 +7,7 @@ a traceback.
 """
 
 import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -64,9 +65,14 @@ def without_surrogates(text: bytes) -> tuple[bytes, bytes]:
     return _SURROGATES.sub(mended, text), rest
 
 
-def refusing(messages: Messages) -> Messages:
-    """Return the messages of a transport without requests, which are refused, and without notifications of no use."""
-    return _Refusing(*messages), messages[1]
+def refusing(messages: Messages, on_message: Callable[[], None]) -> Messages:
+    """Return the messages of a transport without requests, which are refused, and without notifications of no use.
+
+    Args:
+        messages: The messages.
+        on_message: Called with each message from the server.
+    """
+    return _Refusing(*messages, on_message), messages[1]
 
 
 class _Refusing:
@@ -75,18 +81,24 @@ class _Refusing:
     Args:
         messages: The messages.
         answers: Takes the answers to its requests.
+        on_message: Called with each message from the server.
     """
 
     def __init__(
-        self, messages: "ReadStream[SessionMessage | Exception]", answers: "WriteStream[SessionMessage]"
+        self,
+        messages: "ReadStream[SessionMessage | Exception]",
+        answers: "WriteStream[SessionMessage]",
+        on_message: Callable[[], None],
     ) -> None:
         self._messages = messages
         self._answers = answers
+        self._on_message = on_message
 
     async def receive(self) -> SessionMessage | Exception:
         """Return the next message that is an answer or progress."""
         while True:
             item = await self._messages.receive()
+            self._on_message()
             if isinstance(item, Exception):
                 return item
             if isinstance(item.message, JSONRPCNotification) and not _is_progress(item.message):
