@@ -1,7 +1,7 @@
 """A program that speaks the protocol of MCP by hand, and whose tools break it.
 
 Its argument says how it starts: `mute` and `text` answer nothing, `stubborn` ignores SIGTERM as well, `json`
-logs a line of JSON first; default: well.
+logs a line of JSON first, `odd`, `refuse` and `half` spoil the handshake; default: well.
 """
 
 import json
@@ -202,6 +202,12 @@ def serve() -> None:
     while True:
         message = receive()
         match message["method"]:
+            case "initialize" if "odd" in sys.argv:
+                send({"id": message["id"], "result": {"protocolVersion": 3}})
+            case "initialize" if "refuse" in sys.argv:
+                send({"id": message["id"], "error": {"code": -32602, "message": "the licence has expired"}})
+            case "initialize" if "half" in sys.argv:
+                half(0, {})
             case "initialize":
                 answer = {
                     "protocolVersion": "2025-06-18",

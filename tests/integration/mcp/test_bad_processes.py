@@ -201,6 +201,23 @@ async def test_a_process_that_ends_at_once_fails_the_call_which_has_not_run(conn
     assert failure.message == 'MCP server "tools": its process ended with code 1'
 
 
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        ("odd", "its answer is malformed: "),
+        ("refuse", "the licence has expired"),
+        ("half", "it wrote a malformed message: "),
+    ],
+)
+async def test_a_handshake_that_fails_is_unavailable_and_no_tool_has_run(
+    connect: Connect, start: str, text: str
+) -> None:
+    failure = await failure_of(await connect(**bad(start)), "process")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
+    assert failure.message.startswith(f'MCP server "tools": no session can be opened: {text}')
+    assert failure.details == {"mcp_server": "tools"}
+
+
 async def test_the_last_line_of_a_process_that_ended_says_why(connect: Connect) -> None:
     program = "import sys; sys.exit('no key\\nset SEARCH_KEY\\n')"
     failure = await failure_of(await connect(command=sys.executable, args=["-c", program]), "process")

@@ -226,6 +226,57 @@ async def test_a_server_that_hangs_is_waited_for_no_longer_than_said(connect: Co
     assert failure.message == 'MCP server "tools": no session within 0.2 s'
 
 
+@pytest.mark.parametrize(
+    ("handler", "reason", "retryable", "text"),
+    [
+        (responding(404), FailureReason.UNAVAILABLE, True, "no session can be opened: it answered 404 Said"),
+        (
+            responding(405),
+            FailureReason.UNAVAILABLE,
+            True,
+            "no session can be opened: it answered 405 Said; the URL must be one of streamable HTTP",
+        ),
+        (responding(500), FailureReason.UNAVAILABLE, True, "it answered 500 Said"),
+        (
+            responding(200, b"<html>", {"Content-Type": "text/html"}),
+            FailureReason.UNAVAILABLE,
+            True,
+            "no session can be opened: it answered 200 with text/html",
+        ),
+        (
+            responding(200, b" " * (9 << 20), {"Content-Type": "application/json"}),
+            FailureReason.UNAVAILABLE,
+            True,
+            "no session can be opened: it answered more than",
+        ),
+        (responding(401), FailureReason.UNAUTHORIZED, False, "it answered 401"),
+        (responding(429), FailureReason.RATE_LIMITED, True, "it answered 429"),
+    ],
+)
+async def test_a_handshake_that_fails_is_unavailable_and_no_tool_has_run(
+    connect: Connect, service: HttpService, handler: Handler, reason: FailureReason, retryable: bool, text: str
+) -> None:
+    service.handlers["/mcp"] = handler
+    failure = await failure_of(await connect(url=service.url("/mcp")), "any")
+    assert (failure.reason, failure.retryable) == (reason, retryable)
+    assert failure.message.startswith(f'MCP server "tools": {text}')
+    assert "not known" not in failure.message
+    assert failure.details == {"mcp_server": "tools"}
+
+
+async def test_a_connection_that_breaks_in_the_handshake_leaves_nothing_unknown(
+    connect: Connect, service: HttpService
+) -> None:
+    async def hang_up(exchange: Exchange) -> None:
+        exchange.writer.close()
+
+    service.handlers["/mcp"] = hang_up
+    failure = await failure_of(await connect(url=service.url("/mcp")), "any")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
+    assert "the connection broke off" in failure.message
+    assert failure.details == {"mcp_server": "tools"}
+
+
 async def test_a_dead_endpoint_is_unavailable(connect: Connect) -> None:
     async with http_service() as gone:
         url = gone.url("/mcp")

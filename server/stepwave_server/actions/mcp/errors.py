@@ -10,7 +10,7 @@ from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import McpServer
 from stepwave_server.core.model import Reason
 
-__all__ = ["SessionLost", "failed", "failed_request", "failed_tool", "malformed", "not_opened"]
+__all__ = ["SessionLost", "failed", "failed_request", "failed_tool", "handshake_failed", "malformed", "not_opened"]
 
 UNKNOWN = "whether the tool has run is not known"
 
@@ -55,7 +55,7 @@ def failed(
         retry_after: Nanoseconds to wait before another attempt; `None`: no wait is asked for.
         known: Whether it is known that the tool has not run, or that it has ended.
     """
-    message, details = f'MCP server "{server.name}": {text}', {"mcp_server": server.name}
+    message, details = f"{_prefix(server)}{text}", {"mcp_server": server.name}
     if not known:
         message, details["outcome"] = f"{message}; {UNKNOWN}", "unknown"
     return ActionFailed(reason, message, retryable=retryable, retry_after=retry_after, details=details)
@@ -64,6 +64,19 @@ def failed(
 def not_opened(server: McpServer, text: str, *, retryable: bool = True) -> ActionFailed:
     """Return the failure of a call for which there is no session. The tool has not run."""
     return failed(server, Reason.UNAVAILABLE, text, retryable=retryable)
+
+
+def handshake_failed(server: McpServer, failure: ActionFailed) -> ActionFailed:
+    """Return the failure of a call for which there is no session, for that of the handshake. The tool has not run.
+
+    A server that refuses who calls, or asks to be called later, has said so. All else is `unavailable`.
+    """
+    text = failure.message.removeprefix(_prefix(server)).removesuffix(f"; {UNKNOWN}")
+    if failure.reason is Reason.UNAVAILABLE:
+        return not_opened(server, text, retryable=failure.retryable)
+    if failure.reason in {Reason.UNAUTHORIZED, Reason.RATE_LIMITED}:
+        return failure
+    return not_opened(server, f"no session can be opened: {text}")
 
 
 def malformed(server: McpServer, text: str) -> ActionFailed:
@@ -91,6 +104,11 @@ def failed_request(server: McpServer, error: Exception) -> ActionFailed:
     if isinstance(error, pydantic.ValidationError):
         return malformed(server, f"its answer is malformed: {_first_problem(error)}")
     return malformed(server, f"its answer cannot be used: {error}")
+
+
+def _prefix(server: McpServer) -> str:
+    """Return the beginning of the messages about a server."""
+    return f'MCP server "{server.name}": '
 
 
 def _refused(server: McpServer, error: MCPError) -> ActionFailed:

@@ -276,6 +276,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         found = classify_response(status, {name.lower(): value for name, value in response.headers.items()})
         text = "" if kind == "text/html" else " ".join(body.decode(errors="replace").split())
         shown = f": {text}" if text else ""
+        if status == 405:
+            shown += "; the URL must be one of streamable HTTP, and not of HTTP with SSE, which came before it"
         raise failed(
             self._server,
             found.reason,

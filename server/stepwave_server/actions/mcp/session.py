@@ -17,7 +17,7 @@ from mcp_types import Implementation
 
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.mcp.entry import HttpServer, McpServer, ReadSecrets, SecretValue
-from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, not_opened
+from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, handshake_failed, not_opened
 from stepwave_server.actions.mcp.http import EXCHANGE, Exchange, HttpLink
 from stepwave_server.actions.mcp.stdio import StdioLink
 from stepwave_server.actions.mcp.streams import Messages, refusing
@@ -190,8 +190,8 @@ class Session:
         try:
             return await stack.enter_async_context(client)
         except Exception as error:
-            failure = self._failure or exchange.failure
-            raise failure or error from None
+            failure = self._failure or exchange.failure or _failure_for(self._server, _first(error))
+            raise handshake_failed(self._server, failure) from None
 
     @asynccontextmanager
     async def _messages(self, link: HttpLink | StdioLink) -> AsyncIterator[Messages]:
@@ -229,8 +229,11 @@ class Session:
         if self._stop.is_set():
             return
         logger.warning('MCP server "%s": %s', self._server.name, text)
+        if self._client is None:
+            self._fail(handshake_failed(self._server, failed(self._server, reason, text, retryable=True)))
+            return
         retryable = reason is Reason.UNAVAILABLE or self._calls > 1
-        self._fail(failed(self._server, reason, text, retryable=retryable, known=self._client is None))
+        self._fail(failed(self._server, reason, text, retryable=retryable, known=False))
 
     def _fail(self, failure: ActionFailed) -> None:
         """End the session with a failure, which calls get at once. The first one counts."""
@@ -272,6 +275,11 @@ def _check_headers(server: HttpServer, secrets: Mapping[str, str]) -> None:
         if not (value.isascii() and value.isprintable()):
             text = f"the value of the secret {name} has characters that a header field cannot have"
             raise failed(server, Reason.INVALID_INPUT, text)
+
+
+def _failure_for(server: McpServer, error: Exception) -> ActionFailed:
+    """Return the failure for an exception of the handshake."""
+    return error if isinstance(error, ActionFailed) else failed_request(server, error)
 
 
 def _first(error: Exception) -> Exception:

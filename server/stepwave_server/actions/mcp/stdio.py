@@ -54,6 +54,7 @@ class StdioLink:
         self._last_error = ""
         self._errors_end = asyncio.Event()
         self._speaks = False
+        self._closing = False
         self.ended = False
 
     @asynccontextmanager
@@ -76,6 +77,7 @@ class StdioLink:
                 try:
                     yield incoming, outgoing
                 finally:
+                    self._closing = True
                     with anyio.CancelScope(shield=True):
                         await end(process)
                     tasks.cancel_scope.cancel()
@@ -94,7 +96,7 @@ class StdioLink:
             self.ended = True
             if problem is None:
                 problem = Reason.UNAVAILABLE, await self._gone(process)
-            self._on_end(*problem)
+            self._tell(*problem)
 
     async def _pass_on(
         self, stdout: asyncio.StreamReader, received: MemoryObjectSendStream[SessionMessage | Exception]
@@ -142,8 +144,13 @@ class StdioLink:
             await process.stdin.wait_closed()
         self.ended = True
         if await exit_code(process, EXIT_SECONDS) is None:
-            self._on_end(Reason.UNAVAILABLE, "it closed its standard input")
+            self._tell(Reason.UNAVAILABLE, "it closed its standard input")
             received.close()
+
+    def _tell(self, reason: Reason, text: str) -> None:
+        """Tell how the session came to its end, unless it is ended from here."""
+        if not self._closing:
+            self._on_end(reason, text)
 
     async def _log_errors(self, stderr: asyncio.StreamReader) -> None:
         """Log what the process writes to standard error, and keep the last line."""
