@@ -58,6 +58,12 @@ async def test_other_blocks_are_a_list(client: AsyncClient) -> None:
     assert picture == {"type": "image", "data": "AAE=", "mimeType": "image/png"}
 
 
+async def test_structured_content_with_a_picture_beside_it_is_both(client: AsyncClient) -> None:
+    output = await answer(client, "mixed", {"structured": {"points": 3}})
+    assert output["structuredContent"] == {"points": 3}
+    assert output["content"] == await answer(client, "mixed")
+
+
 async def test_tools_are_listed_with_their_schemas(client: AsyncClient) -> None:
     flow = Workflow("tools")
     flow.step("only", "mcp.list", {"server": "tools"})

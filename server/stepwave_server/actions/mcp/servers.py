@@ -83,9 +83,10 @@ class McpServers:
     ) -> object:
         """Call a tool of an MCP server, and answer with its structured content, else with its text or its blob.
 
-        The output is the structured content if there is one. Otherwise it is the text, with newlines between blocks of
-        text. One image, audio or binary resource alone is a blob. Anything else is the list of blocks, as the protocol
-        writes them; no block at all is null. An error of the tool is a failure with its text.
+        The output is the structured content if there is one. If images, audio or resources are beside it, the output
+        has it as structuredContent, and all blocks as content. Otherwise it is the text, with newlines between blocks
+        of text. One image, audio or binary resource alone is a blob. Anything else is the list of blocks, as the
+        protocol writes them; no block at all is null. An error of the tool is a failure with its text.
         """
         connection = await self._connection(server)
         return await connection.call(tool, arguments or {}, context)
