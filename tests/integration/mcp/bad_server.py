@@ -59,6 +59,11 @@ def odd_blob(number: int, arguments: dict[str, Any]) -> None:
     send({"id": number, "result": {"content": [{"type": "image", "data": "%%", "mimeType": "image/png"}]}})
 
 
+def odd_kind(number: int, arguments: dict[str, Any]) -> None:
+    """Answer with a malformed media type."""
+    send({"id": number, "result": {"content": [{"type": "image", "data": "AAE=", "mimeType": "a\nb"}]}})
+
+
 def odd_progress(number: int, arguments: dict[str, Any]) -> None:
     """Report malformed progress, and answer."""
     for params in (None, {"progressToken": number, "progress": None}, {"progressToken": number, "progress": "half"}):
@@ -175,6 +180,7 @@ TOOLS = {
         half,
         odd,
         odd_blob,
+        odd_kind,
         odd_progress,
         odd_error,
         blames,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from integration.mcp.conftest import Connect, Log, answer, bad, begun, calling, failure_of, serving
-from stepwave import FailureReason, Retry, RunFailed, Workflow
+from stepwave import JSON, FailureReason, Retry, RunFailed, Workflow
 from waiting import until
 
 
@@ -31,6 +31,7 @@ def is_alive(process: int) -> bool:
         ("half", FailureReason.ACTION_ERROR, False, "it wrote a malformed message: {"),
         ("odd", FailureReason.ACTION_ERROR, False, "its answer is malformed: "),
         ("odd_blob", FailureReason.ACTION_ERROR, False, "its answer is malformed: a block of it has data"),
+        ("odd_kind", FailureReason.ACTION_ERROR, False, "it answered a blob whose content type is malformed"),
         ("odd_error", FailureReason.ACTION_ERROR, False, 'the tool "odd_error" failed: {"limit": 3}'),
         ("endless", FailureReason.RESOURCE_EXHAUSTED, False, "it wrote a line of more than the 8,388,608 bytes"),
         ("exits", FailureReason.UNAVAILABLE, True, "its process ended with code 7; whether the tool has run is not"),
@@ -70,6 +71,30 @@ async def test_the_code_of_an_error_decides_its_reason(
     failure = await failure_of(await connect(**bad()), "refuses", {"code": code, "message": "sorry"})
     assert (failure.reason, failure.retryable) == (reason, retryable)
     assert "sorry" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"detail": "no connection to ø", "port": 5432}, 'sorry: {"detail": "no connection to ø", "port": 5432}'),
+        ("a line of the source", "sorry: a line of the source"),
+        (None, "sorry"),
+    ],
+)
+async def test_the_data_of_an_error_are_in_the_message(connect: Connect, data: JSON, text: str) -> None:
+    failure = await failure_of(await connect(**bad()), "refuses", {"code": 7, "message": "sorry", "data": data})
+    assert failure.message == f'MCP server "tools": {text}'
+
+
+async def test_the_data_of_an_error_are_cut_and_have_no_secrets(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPWAVE_SECRET_KEY", "sk-live-0123456789")
+    client = await connect(**bad(), env={"KEY": {"secret": "KEY"}})
+    data = ["sk-live-0123456789", "x" * 10_000]
+    failure = await failure_of(client, "refuses", {"code": 7, "message": "sorry", "data": data})
+    assert failure.message.startswith('MCP server "tools": sorry: ["[secret KEY]", "xxx')
+    assert len(failure.message) <= 2_000
 
 
 async def test_a_retry_starts_a_process_that_ended_again(connect: Connect) -> None:
@@ -240,6 +265,7 @@ async def test_malformed_notifications_are_left_out_without_a_traceback(connect:
 async def test_a_secret_without_a_value_fails_the_call(connect: Connect) -> None:
     failure = await failure_of(await connect(**bad(), env={"KEY": {"secret": "NOWHERE"}}), "process")
     assert failure.reason is FailureReason.NOT_FOUND
+    assert failure.message.startswith('MCP server "tools": ')
     assert "set the variable STEPWAVE_SECRET_NOWHERE" in failure.message
 
 

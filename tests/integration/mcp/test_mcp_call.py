@@ -155,3 +155,4 @@ async def test_the_timeout_of_an_attempt_ends_its_call(client: AsyncClient) -> N
 async def test_an_answer_above_the_bound_is_refused(client: AsyncClient) -> None:
     failure = await failure_of(client, "large", {"size": 2 << 20})
     assert (failure.reason, failure.retryable) == (FailureReason.RESOURCE_EXHAUSTED, False)
+    assert failure.message.startswith('MCP server "tools": it answered 2,097,1')

@@ -1,5 +1,6 @@
 """Failed calls of MCP servers to failures of attempts: the reason, and whether the tool may have run."""
 
+import json
 import re
 
 import pydantic
@@ -10,7 +11,16 @@ from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import McpServer
 from stepwave_server.core.model import Reason
 
-__all__ = ["SessionLost", "failed", "failed_request", "failed_tool", "handshake_failed", "malformed", "not_opened"]
+__all__ = [
+    "SessionLost",
+    "failed",
+    "failed_request",
+    "failed_tool",
+    "handshake_failed",
+    "malformed",
+    "named",
+    "not_opened",
+]
 
 UNKNOWN = "whether the tool has run is not known"
 
@@ -59,6 +69,17 @@ def failed(
     if not known:
         message, details["outcome"] = f"{message}; {UNKNOWN}", "unknown"
     return ActionFailed(reason, message, retryable=retryable, retry_after=retry_after, details=details)
+
+
+def named(server: McpServer, failure: ActionFailed) -> ActionFailed:
+    """Return a failure that names the server, for one that does not."""
+    return ActionFailed(
+        failure.reason,
+        f"{_prefix(server)}{failure.message}",
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
+        details={**failure.details, "mcp_server": server.name},
+    )
 
 
 def not_opened(server: McpServer, text: str, *, retryable: bool = True) -> ActionFailed:
@@ -113,7 +134,7 @@ def _prefix(server: McpServer) -> str:
 
 def _refused(server: McpServer, error: MCPError) -> ActionFailed:
     """Return the failure for an error of the protocol."""
-    text = error.message or f"error {error.code}"
+    text = (error.message or f"error {error.code}") + _data_text(error.data)
     match error.code:
         case code if code == PARSE_ERROR and text.startswith(NO_MESSAGE):
             return malformed(server, "it answered with an event that is no message of the protocol")
@@ -128,6 +149,13 @@ def _refused(server: McpServer, error: MCPError) -> ActionFailed:
             return failed(server, Reason.NOT_FOUND, f"it does not offer this: {text}")
         case code:
             return failed(server, Reason.ACTION_ERROR, text, retryable=code == INTERNAL_ERROR)
+
+
+def _data_text(data: object) -> str:
+    """Return what follows the message of an error for its data; empty: it has none."""
+    if data in (None, "", {}, []):
+        return ""
+    return f": {data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}"
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:

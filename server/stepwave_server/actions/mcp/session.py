@@ -17,7 +17,7 @@ from mcp_types import Implementation
 
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.mcp.entry import HttpServer, McpServer, ReadSecrets, SecretValue
-from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, handshake_failed, not_opened
+from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, handshake_failed, named, not_opened
 from stepwave_server.actions.mcp.http import EXCHANGE, Exchange, HttpLink
 from stepwave_server.actions.mcp.stdio import StdioLink
 from stepwave_server.actions.mcp.streams import Messages, refusing
@@ -209,7 +209,10 @@ class Session:
             ActionFailed: A secret has no usable value.
         """
         given = self._server.values
-        secrets = await self._secrets({value.name for value in given.values() if isinstance(value, SecretValue)})
+        try:
+            secrets = await self._secrets({value.name for value in given.values() if isinstance(value, SecretValue)})
+        except ActionFailed as error:
+            raise named(self._server, error) from None
         self.redactor = Redactor(secrets)
         self.redactor.enter()
         if isinstance(self._server, HttpServer):
