@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from stepwave._actions.action import action
 from stepwave._actions.context import Context
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.known import MCP_CALL, MCP_LIST
 from stepwave_server.actions.mcp.entry import McpServer, ReadSecrets
 from stepwave_server.actions.registry import Action
 from stepwave_server.actions.threads import run_in_thread
@@ -20,10 +21,7 @@ from stepwave_server.core.validate import did_you_mean
 if TYPE_CHECKING:
     from stepwave_server.actions.mcp.connection import Connection
 
-__all__ = ["MCP_CALL", "MCP_LIST", "McpServers"]
-
-MCP_CALL = "mcp.call"
-MCP_LIST = "mcp.list"
+__all__ = ["McpServers"]
 
 _CONNECTION = "stepwave_server.actions.mcp.connection"
 
