@@ -216,6 +216,37 @@ async def test_a_cancelled_call_leaves_its_connection_and_is_told(connect: Conne
             service.closed.clear()
 
 
+async def test_a_session_in_which_no_ping_is_answered_is_opened_again(
+    connect: Connect, service: HttpService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.session.PING_SECONDS", 0.2)
+    called = asyncio.Event()
+
+    async def hang_first(exchange: Exchange, number: Any) -> None:
+        if called.is_set():
+            await result(number, DONE)(exchange)
+        called.set()
+        await asyncio.Event().wait()
+
+    url = speak(service, hang_first)
+    handle = service.handlers["/mcp"]
+
+    async def no_ping(exchange: Exchange) -> None:
+        if b'"ping"' in exchange.request.body:
+            await asyncio.Event().wait()
+        await handle(exchange)
+
+    service.handlers["/mcp"] = no_ping
+    client = await connect(url=url)
+    async with client.run(calling("any")) as run:
+        async with asyncio.timeout(GUARD):
+            await called.wait()
+        await run.cancel()
+    assert await answer(client, "any") == "done"
+    methods = [json.loads(request.body)["method"] for request in service.requests if request.body]
+    assert (methods.count("ping"), methods.count("initialize")) == (1, 2)
+
+
 async def test_a_server_that_hangs_is_waited_for_no_longer_than_said(connect: Connect, service: HttpService) -> None:
     async def hang(exchange: Exchange) -> None:
         await asyncio.Event().wait()
