@@ -9,13 +9,25 @@ from typing import Any, TypeAlias, TypeVar, overload
 from .declarations import code_place, declared_keys
 from .tools import InvokableTool, ToolAction, tool_of_function, tool_of_object
 
-__all__ = ["UNKNOWN_ACTION", "ActionLike", "action", "action_name", "is_idempotent", "is_same_target", "name_of"]
+__all__ = [
+    "NEEDS_MCP_SERVERS",
+    "UNKNOWN_ACTION",
+    "ActionLike",
+    "action",
+    "action_name",
+    "is_idempotent",
+    "is_same_target",
+    "name_of",
+]
 
 # A marked function or class, or the name of an action of the server.
 ActionLike: TypeAlias = Callable[..., object] | str
 
 UNKNOWN_ACTION = "UNKNOWN_ACTION"
 """The reason of a violation: the server has no action of this name."""
+
+NEEDS_MCP_SERVERS = "the server needs --mcp-servers FILE, or STEPWAVE_MCP_SERVERS in its environment"
+"""What a server without MCP servers says of the actions that call them."""
 
 _MARK = "__stepwave_action__"
 _IDEMPOTENT = "__stepwave_idempotent__"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TypeAlias
 
-from stepwave._actions.action import UNKNOWN_ACTION, name_of
+from stepwave._actions.action import NEEDS_MCP_SERVERS, UNKNOWN_ACTION, name_of
 from stepwave._building.requests import Startable
 from stepwave._building.workflow import Workflow
 from stepwave.exceptions import InvalidWorkflow, Violation
@@ -40,7 +40,7 @@ class UnknownActionHint(AbstractContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, InvalidWorkflow):
-            unknown = [violation for violation in error.violations if violation.reason == UNKNOWN_ACTION]
+            unknown = [it for it in error.violations if it.reason == UNKNOWN_ACTION and not _says_how(it)]
             if unknown:
                 error.hint = self._hint(unknown, error.engine)
 
@@ -68,6 +68,11 @@ class UnknownActionHint(AbstractContextManager[None]):
                 continue
             step = _step_at(workflow, place[1])
             yield modules.get(step.fallback.action.action if place[2] else step.action, _PLACEHOLDER)
+
+
+def _says_how(violation: Violation) -> bool:
+    """Return whether a violation says itself how to provide its action."""
+    return NEEDS_MCP_SERVERS in violation.description
 
 
 def _step_at(workflow: workflow_pb2.Workflow, path: str) -> workflow_pb2.Step:

@@ -1,11 +1,27 @@
 """The protocols of actions as the checks of workflows need them, wherever the actions run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
+from stepwave._actions.action import NEEDS_MCP_SERVERS
 from stepwave_server.core.model import Payload
+from stepwave_server.core.validate import did_you_mean
 
-__all__ = ["KnownAction", "KnownActions", "covers"]
+__all__ = ["MCP_CALL", "MCP_LIST", "KnownAction", "KnownActions", "covers", "unknown_action"]
+
+MCP_CALL = "mcp.call"
+MCP_LIST = "mcp.list"
+
+
+def unknown_action(name: str, known: Collection[str]) -> str:
+    """Return the error message for an unknown name, with a similar name, or what the server needs to have the action.
+
+    Args:
+        name: The name.
+        known: The names of the actions that there are.
+    """
+    hint = f": {NEEDS_MCP_SERVERS}" if name in {MCP_CALL, MCP_LIST} else did_you_mean(name, known)
+    return f'unknown action "{name}"{hint}'
 
 
 def covers(pattern: str, action: str) -> bool:

@@ -21,13 +21,13 @@ from stepwave_server.actions.call import Signature
 from stepwave_server.actions.chat_complete import ChatAnswer, chat_complete
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.http_request import HttpAnswer, http_request
+from stepwave_server.actions.known import unknown_action
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.output_schema import output_schema
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.tool_signature import tool_signature
 from stepwave_server.actions.values import keep_numbers
 from stepwave_server.core.model import Payload
-from stepwave_server.core.validate import did_you_mean
 
 __all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
@@ -287,8 +287,8 @@ class Registry:
         return self._actions.get(name)
 
     def unknown(self, name: str) -> str:
-        """Return the error message for an unknown name, with a similar name if there is one."""
-        return f'unknown action "{name}"{did_you_mean(name, self._actions.keys())}'
+        """Return the error message for an unknown name, with a hint if there is one."""
+        return unknown_action(name, self._actions.keys())
 
     def missing(self, targets: Iterable[object]) -> list[object]:
         """Return the marked targets that are not the actions of their names, in order."""

@@ -166,6 +166,29 @@ async def test_a_local_server_without_an_action_has_a_hint_of_its_own(local: Asy
     ]
 
 
+NO_MCP = 'unknown action "mcp.call": the server needs --mcp-servers FILE, or STEPWAVE_MCP_SERVERS in its environment'
+
+
+async def test_a_local_server_without_mcp_servers_says_what_their_actions_need(local: AsyncClient) -> None:
+    flow = Workflow("flow")
+    flow.step("a", "mcp.call", {"server": "s", "tool": "t"})
+    with pytest.raises(InvalidWorkflow) as caught:
+        await local.run(flow)
+    assert str(caught.value) == f"workflow.steps[0].action: {NO_MCP}"
+
+
+async def test_the_hint_leaves_out_the_actions_of_mcp_servers() -> None:
+    flow = Workflow("flow")
+    flow.step("a", "mcp.call", {"server": "s", "tool": "t"})
+    flow.step("b", weather)
+    with serve(entry_points=False) as address:
+        async with AsyncClient(address) as client:
+            with pytest.raises(InvalidWorkflow) as caught:
+                await client.run(flow, INPUT)
+    assert NO_MCP in str(caught.value)
+    assert caught.value.hint == f"start a server that has it: stepwave serve --actions {__name__}"
+
+
 async def test_a_server_elsewhere_gets_the_names_alone_and_the_error_says_how_to_start_one() -> None:
     with serve(entry_points=False) as address:
         async with AsyncClient(address) as client:

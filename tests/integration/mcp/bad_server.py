@@ -1,6 +1,7 @@
 """A program that speaks the protocol of MCP by hand, and whose tools break it.
 
-Its argument says how it starts: `mute` and `text` answer nothing, `stubborn` ignores SIGTERM as well; default: well.
+Its argument says how it starts: `mute` and `text` answer nothing, `stubborn` ignores SIGTERM as well, `json`
+logs a line of JSON first, `odd`, `refuse` and `half` spoil the handshake; default: well.
 """
 
 import json
@@ -58,6 +59,11 @@ def odd_blob(number: int, arguments: dict[str, Any]) -> None:
     send({"id": number, "result": {"content": [{"type": "image", "data": "%%", "mimeType": "image/png"}]}})
 
 
+def odd_kind(number: int, arguments: dict[str, Any]) -> None:
+    """Answer with a malformed media type."""
+    send({"id": number, "result": {"content": [{"type": "image", "data": "AAE=", "mimeType": "a\nb"}]}})
+
+
 def odd_progress(number: int, arguments: dict[str, Any]) -> None:
     """Report malformed progress, and answer."""
     for params in (None, {"progressToken": number, "progress": None}, {"progressToken": number, "progress": "half"}):
@@ -81,6 +87,27 @@ def prints(number: int, arguments: dict[str, Any]) -> None:
     """Write a line between the messages."""
     sys.stdout.write("a debug line of a tool\n")
     say(number, "printed")
+
+
+def prints_json(number: int, arguments: dict[str, Any]) -> None:
+    """Write a line of JSON that is no message between the messages."""
+    sys.stdout.write('{"level": 30, "msg": "a tool was called"}\n')
+    say(number, "logged")
+
+
+def starts_late(number: int, arguments: dict[str, Any]) -> None:
+    """Write text without a newline before an answer, whose members are ordered as JavaScript's library does."""
+    answer = {"result": {"content": [{"type": "text", "text": "found"}]}, "jsonrpc": "2.0", "id": number}
+    sys.stdout.write(f"{arguments['text']}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+
+
+def cut_text(number: int, arguments: dict[str, Any]) -> None:
+    """Answer with a text that has half of an emoji, a whole one, a backslash and a byte that is not UTF-8."""
+    answer = b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"%b"}]}}\n'
+    text = rb"a\ud83d \ud83d\ude00 \\ud800 " + b"\xe9"
+    sys.stdout.buffer.write(answer % (number, text))
+    sys.stdout.flush()
 
 
 def endless(number: int, arguments: dict[str, Any]) -> None:
@@ -123,6 +150,25 @@ def waits(number: int, arguments: dict[str, Any]) -> None:
     report(f"told {told['method']}, its own: {told['params']['requestId'] == number}")
 
 
+def stuck(number: int, arguments: dict[str, Any]) -> None:
+    """Read no more, and write nothing."""
+    report("stuck")
+    time.sleep(60)
+
+
+def busy(number: int, arguments: dict[str, Any]) -> None:
+    """Read nothing until there is a file, and answer."""
+    report("busy")
+    while not os.path.exists(arguments["until"]):
+        time.sleep(0.01)
+    say(number, "freed")
+
+
+def forgets(number: int, arguments: dict[str, Any]) -> None:
+    """Never answer this call."""
+    report("forgotten")
+
+
 def process(number: int, arguments: dict[str, Any]) -> None:
     """Answer with the number of the process."""
     say(number, str(os.getpid()))
@@ -134,10 +180,14 @@ TOOLS = {
         half,
         odd,
         odd_blob,
+        odd_kind,
         odd_progress,
         odd_error,
         blames,
         prints,
+        prints_json,
+        starts_late,
+        cut_text,
         endless,
         exits,
         crashes,
@@ -145,6 +195,9 @@ TOOLS = {
         asks,
         refuses,
         waits,
+        stuck,
+        busy,
+        forgets,
         process,
     )
 }
@@ -155,6 +208,12 @@ def serve() -> None:
     while True:
         message = receive()
         match message["method"]:
+            case "initialize" if "odd" in sys.argv:
+                send({"id": message["id"], "result": {"protocolVersion": 3}})
+            case "initialize" if "refuse" in sys.argv:
+                send({"id": message["id"], "error": {"code": -32602, "message": "the licence has expired"}})
+            case "initialize" if "half" in sys.argv:
+                half(0, {})
             case "initialize":
                 answer = {
                     "protocolVersion": "2025-06-18",
@@ -177,6 +236,8 @@ if __name__ == "__main__":
         sys.stdout.flush()
     if behaviour in {"mute", "text"}:
         sys.stdin.read()
+    if behaviour == "json":
+        sys.stdout.write('{"level": 30, "msg": "starting"}\n')
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         report(f"started {os.getpid()}")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from integration.mcp.conftest import Connect, Log, answer, bad, begun, calling, failure_of, serving
-from stepwave import FailureReason, Retry, RunFailed, Workflow
+from stepwave import JSON, FailureReason, Retry, RunFailed, Workflow
+from waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,7 @@ def is_alive(process: int) -> bool:
         ("half", FailureReason.ACTION_ERROR, False, "it wrote a malformed message: {"),
         ("odd", FailureReason.ACTION_ERROR, False, "its answer is malformed: "),
         ("odd_blob", FailureReason.ACTION_ERROR, False, "its answer is malformed: a block of it has data"),
+        ("odd_kind", FailureReason.ACTION_ERROR, False, "it answered a blob whose content type is malformed"),
         ("odd_error", FailureReason.ACTION_ERROR, False, 'the tool "odd_error" failed: {"limit": 3}'),
         ("endless", FailureReason.RESOURCE_EXHAUSTED, False, "it wrote a line of more than the 8,388,608 bytes"),
         ("exits", FailureReason.UNAVAILABLE, True, "its process ended with code 7; whether the tool has run is not"),
@@ -71,6 +73,30 @@ async def test_the_code_of_an_error_decides_its_reason(
     assert "sorry" in failure.message
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"detail": "no connection to ø", "port": 5432}, 'sorry: {"detail": "no connection to ø", "port": 5432}'),
+        ("a line of the source", "sorry: a line of the source"),
+        (None, "sorry"),
+    ],
+)
+async def test_the_data_of_an_error_are_in_the_message(connect: Connect, data: JSON, text: str) -> None:
+    failure = await failure_of(await connect(**bad()), "refuses", {"code": 7, "message": "sorry", "data": data})
+    assert failure.message == f'MCP server "tools": {text}'
+
+
+async def test_the_data_of_an_error_are_cut_and_have_no_secrets(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPWAVE_SECRET_KEY", "sk-live-0123456789")
+    client = await connect(**bad(), env={"KEY": {"secret": "KEY"}})
+    data = ["sk-live-0123456789", "x" * 10_000]
+    failure = await failure_of(client, "refuses", {"code": 7, "message": "sorry", "data": data})
+    assert failure.message.startswith('MCP server "tools": sorry: ["[secret KEY]", "xxx')
+    assert len(failure.message) <= 2_000
+
+
 async def test_a_retry_starts_a_process_that_ended_again(connect: Connect) -> None:
     client = await connect(**bad())
     before = await answer(client, "process")
@@ -92,6 +118,35 @@ async def test_what_a_tool_prints_between_messages_is_logged(connect: Connect, l
     await log.wait_for('MCP server "tools": a debug line of a tool')
 
 
+async def test_a_line_of_json_that_is_no_message_is_logged_and_the_session_lives_on(connect: Connect, log: Log) -> None:
+    client = await connect(**bad("json"))
+    process = await answer(client, "process")
+    await log.wait_for('MCP server "tools": {"level": 30, "msg": "starting"}')
+    assert await answer(client, "prints_json") == "logged"
+    await log.wait_for('MCP server "tools": {"level": 30, "msg": "a tool was called"}')
+    assert await answer(client, "process") == process
+
+
+async def test_text_that_is_no_unicode_has_a_mark_in_its_place_and_the_session_lives_on(connect: Connect) -> None:
+    client = await connect(**bad())
+    process = await answer(client, "process")
+    assert await answer(client, "cut_text") == "a\ufffd \N{GRINNING FACE} \\ud800 \ufffd"
+    assert await answer(client, "process") == process
+
+
+@pytest.mark.parametrize("text", ["working... ", "\x1b[0m", "{x: 1} "])
+async def test_text_before_an_answer_in_its_line_is_logged_and_the_answer_found(
+    connect: Connect, log: Log, text: str
+) -> None:
+    assert await answer(await connect(**bad()), "starts_late", {"text": text}) == "found"
+    await log.wait_for(f'MCP server "tools": {text.strip()}\n')
+
+
+async def test_a_byte_order_mark_before_an_answer_is_left_out(connect: Connect, log: Log) -> None:
+    assert await answer(await connect(**bad()), "starts_late", {"text": "\ufeff"}) == "found"
+    assert "\ufeff" not in log.text
+
+
 async def test_what_a_server_asks_its_client_for_is_refused(connect: Connect) -> None:
     refusal = await answer(await connect(**bad()), "asks")
     assert refusal == "this client does not serve sampling/createMessage"
@@ -104,6 +159,50 @@ async def test_a_cancel_is_told_by_the_protocol(connect: Connect, log: Log) -> N
         await run.cancel()
     await log.wait_for("told notifications/cancelled, its own: True")
     assert await answer(client, "process")
+
+
+async def test_a_process_that_is_stuck_is_ended_and_another_one_started(
+    connect: Connect, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.session.PING_SECONDS", 0.2)
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    async with client.run(calling("stuck", {"larger than a pipe": "x" * 200_000})) as run:
+        await log.wait_for("stuck")
+        await run.cancel()
+    assert await answer(client, "process", {"larger than a pipe": "x" * 200_000}) != before
+    await log.wait_for('MCP server "tools": it did not answer a ping within 0.2 s')
+
+    async def gone() -> bool:
+        return not is_alive(int(before))
+
+    await until(gone)
+
+
+async def test_a_process_that_answers_pings_stays(connect: Connect, log: Log) -> None:
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    async with client.run(calling("forgets")) as run:
+        await log.wait_for("forgotten")
+        await run.cancel()
+    assert await answer(client, "process") == before
+
+
+async def test_a_call_under_way_at_a_process_that_answers_no_ping_goes_on(
+    connect: Connect, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.session.PING_SECONDS", 0.2)
+    client = await connect(**bad())
+    before = await answer(client, "process")
+    async with client.run(calling("busy", {"until": str(tmp_path / "until")})) as run:
+        await log.wait_for("busy")
+        with pytest.raises(RunFailed):
+            await client.run(calling("process", timeout=0.2))
+        assert await answer(client, "process") != before
+        (tmp_path / "until").touch()
+        async for _ in run:
+            pass
+    assert run.result.outputs["only"] == "freed"
 
 
 async def test_pages_of_tools_are_bounded(connect: Connect) -> None:
@@ -125,6 +224,23 @@ async def test_a_process_that_ends_at_once_fails_the_call_which_has_not_run(conn
     failure = await failure_of(await connect(command="false"), "process")
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
     assert failure.message == 'MCP server "tools": its process ended with code 1'
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        ("odd", "its answer is malformed: "),
+        ("refuse", "the licence has expired"),
+        ("half", "it wrote a malformed message: "),
+    ],
+)
+async def test_a_handshake_that_fails_is_unavailable_and_no_tool_has_run(
+    connect: Connect, start: str, text: str
+) -> None:
+    failure = await failure_of(await connect(**bad(start)), "process")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
+    assert failure.message.startswith(f'MCP server "tools": no session can be opened: {text}')
+    assert failure.details == {"mcp_server": "tools"}
 
 
 async def test_the_last_line_of_a_process_that_ended_says_why(connect: Connect) -> None:
@@ -149,6 +265,7 @@ async def test_malformed_notifications_are_left_out_without_a_traceback(connect:
 async def test_a_secret_without_a_value_fails_the_call(connect: Connect) -> None:
     failure = await failure_of(await connect(**bad(), env={"KEY": {"secret": "NOWHERE"}}), "process")
     assert failure.reason is FailureReason.NOT_FOUND
+    assert failure.message.startswith('MCP server "tools": ')
     assert "set the variable STEPWAVE_SECRET_NOWHERE" in failure.message
 
 

@@ -151,6 +151,28 @@ async def test_a_bad_answer_is_a_failure_and_the_session_lives_on(
     assert await answer(client, "any") == "done"
 
 
+CUT = rb'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"a\ud83d \ud83d\ude00 \\ud800 \udc00"}]}}'
+"""An answer with halves of an emoji, a whole one, and a backslash."""
+
+
+async def test_half_of_an_emoji_in_json_has_a_mark_in_its_place(connect: Connect, service: HttpService) -> None:
+    async def cut(exchange: Exchange, number: Any) -> None:
+        await responding(200, CUT % number, {"Content-Type": "application/json"})(exchange)
+
+    assert await answer(await connect(url=speak(service, cut)), "any") == "a\ufffd \N{GRINNING FACE} \\ud800 \ufffd"
+
+
+async def test_half_of_an_emoji_in_an_event_has_a_mark_in_its_place_wherever_it_is_split(
+    connect: Connect, service: HttpService
+) -> None:
+    async def cut(exchange: Exchange, number: Any) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for byte in b"event: message\ndata: %b\n\n" % (CUT % number):
+            await exchange.send(bytes([byte]))
+
+    assert await answer(await connect(url=speak(service, cut)), "any") == "a\ufffd \N{GRINNING FACE} \\ud800 \ufffd"
+
+
 async def test_a_service_says_when_to_call_again(connect: Connect, service: HttpService) -> None:
     async def limit(exchange: Exchange, number: Any) -> None:
         await responding(429, b"", {"Retry-After": "7"})(exchange)
@@ -194,6 +216,37 @@ async def test_a_cancelled_call_leaves_its_connection_and_is_told(connect: Conne
             service.closed.clear()
 
 
+async def test_a_session_in_which_no_ping_is_answered_is_opened_again(
+    connect: Connect, service: HttpService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.actions.mcp.session.PING_SECONDS", 0.2)
+    called = asyncio.Event()
+
+    async def hang_first(exchange: Exchange, number: Any) -> None:
+        if called.is_set():
+            await result(number, DONE)(exchange)
+        called.set()
+        await asyncio.Event().wait()
+
+    url = speak(service, hang_first)
+    handle = service.handlers["/mcp"]
+
+    async def no_ping(exchange: Exchange) -> None:
+        if b'"ping"' in exchange.request.body:
+            await asyncio.Event().wait()
+        await handle(exchange)
+
+    service.handlers["/mcp"] = no_ping
+    client = await connect(url=url)
+    async with client.run(calling("any")) as run:
+        async with asyncio.timeout(GUARD):
+            await called.wait()
+        await run.cancel()
+    assert await answer(client, "any") == "done"
+    methods = [json.loads(request.body)["method"] for request in service.requests if request.body]
+    assert (methods.count("ping"), methods.count("initialize")) == (1, 2)
+
+
 async def test_a_server_that_hangs_is_waited_for_no_longer_than_said(connect: Connect, service: HttpService) -> None:
     async def hang(exchange: Exchange) -> None:
         await asyncio.Event().wait()
@@ -202,6 +255,57 @@ async def test_a_server_that_hangs_is_waited_for_no_longer_than_said(connect: Co
     failure = await failure_of(await connect(url=service.url("/mcp"), connect_timeout=0.2), "any")
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
     assert failure.message == 'MCP server "tools": no session within 0.2 s'
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason", "retryable", "text"),
+    [
+        (responding(404), FailureReason.UNAVAILABLE, True, "no session can be opened: it answered 404 Said"),
+        (
+            responding(405),
+            FailureReason.UNAVAILABLE,
+            True,
+            "no session can be opened: it answered 405 Said; the URL must be one of streamable HTTP",
+        ),
+        (responding(500), FailureReason.UNAVAILABLE, True, "it answered 500 Said"),
+        (
+            responding(200, b"<html>", {"Content-Type": "text/html"}),
+            FailureReason.UNAVAILABLE,
+            True,
+            "no session can be opened: it answered 200 with text/html",
+        ),
+        (
+            responding(200, b" " * (9 << 20), {"Content-Type": "application/json"}),
+            FailureReason.UNAVAILABLE,
+            True,
+            "no session can be opened: it answered more than",
+        ),
+        (responding(401), FailureReason.UNAUTHORIZED, False, "it answered 401"),
+        (responding(429), FailureReason.RATE_LIMITED, True, "it answered 429"),
+    ],
+)
+async def test_a_handshake_that_fails_is_unavailable_and_no_tool_has_run(
+    connect: Connect, service: HttpService, handler: Handler, reason: FailureReason, retryable: bool, text: str
+) -> None:
+    service.handlers["/mcp"] = handler
+    failure = await failure_of(await connect(url=service.url("/mcp")), "any")
+    assert (failure.reason, failure.retryable) == (reason, retryable)
+    assert failure.message.startswith(f'MCP server "tools": {text}')
+    assert "not known" not in failure.message
+    assert failure.details == {"mcp_server": "tools"}
+
+
+async def test_a_connection_that_breaks_in_the_handshake_leaves_nothing_unknown(
+    connect: Connect, service: HttpService
+) -> None:
+    async def hang_up(exchange: Exchange) -> None:
+        exchange.writer.close()
+
+    service.handlers["/mcp"] = hang_up
+    failure = await failure_of(await connect(url=service.url("/mcp")), "any")
+    assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
+    assert "the connection broke off" in failure.message
+    assert failure.details == {"mcp_server": "tools"}
 
 
 async def test_a_dead_endpoint_is_unavailable(connect: Connect) -> None:

@@ -58,6 +58,12 @@ async def test_other_blocks_are_a_list(client: AsyncClient) -> None:
     assert picture == {"type": "image", "data": "AAE=", "mimeType": "image/png"}
 
 
+async def test_structured_content_with_a_picture_beside_it_is_both(client: AsyncClient) -> None:
+    output = await answer(client, "mixed", {"structured": {"points": 3}})
+    assert output["structuredContent"] == {"points": 3}
+    assert output["content"] == await answer(client, "mixed")
+
+
 async def test_tools_are_listed_with_their_schemas(client: AsyncClient) -> None:
     flow = Workflow("tools")
     flow.step("only", "mcp.list", {"server": "tools"})
@@ -149,3 +155,4 @@ async def test_the_timeout_of_an_attempt_ends_its_call(client: AsyncClient) -> N
 async def test_an_answer_above_the_bound_is_refused(client: AsyncClient) -> None:
     failure = await failure_of(client, "large", {"size": 2 << 20})
     assert (failure.reason, failure.retryable) == (FailureReason.RESOURCE_EXHAUSTED, False)
+    assert failure.message.startswith('MCP server "tools": it answered 2,097,1')

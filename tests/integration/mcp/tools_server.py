@@ -43,9 +43,10 @@ def new_server() -> MCPServer:
         return CallToolResult(content=[EmbeddedResource(resource=contents)])
 
     @server.tool()
-    def mixed() -> CallToolResult:
-        """Return text and a picture."""
-        return CallToolResult(content=[TextContent(text="seen"), ImageContent(data="AAE=", mime_type="image/png")])
+    def mixed(structured: dict[str, int] | None = None) -> CallToolResult:
+        """Return text and a picture, and structured content if it is given."""
+        picture = ImageContent(data="AAE=", mime_type="image/png")
+        return CallToolResult(content=[TextContent(text="seen"), picture], structured_content=structured)
 
     @server.tool()
     def refuse() -> str:

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from stepwave._actions.context import Context
 from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import McpServer, ReadSecrets
-from stepwave_server.actions.mcp.errors import SessionLost, failed_tool, malformed, not_opened
+from stepwave_server.actions.mcp.errors import SessionLost, failed_tool, malformed, named, not_opened
 from stepwave_server.actions.mcp.outputs import error_text, output_of, tool_output
 from stepwave_server.actions.mcp.session import Session
 from stepwave_server.actions.redaction import NOTHING_SECRET, Redactor
@@ -134,7 +134,15 @@ class Connection:
         return self._sessions[-1].redactor if self._sessions else NOTHING_SECRET
 
     def _unread(self, output: object) -> Unread:
-        return Unread(self._redactor.payload(dump(output, self._max_bytes)))
+        """Return an output without the values of secrets.
+
+        Raises:
+            ActionFailed: It is malformed, or too large.
+        """
+        try:
+            return Unread(self._redactor.payload(dump(output, self._max_bytes)))
+        except ActionFailed as error:
+            raise self._redacted(named(self._server, error)) from None
 
     def _redacted(self, failure: ActionFailed) -> ActionFailed:
         """Return a failure without the values of secrets, and not too long."""

@@ -1,5 +1,6 @@
 """Failed calls of MCP servers to failures of attempts: the reason, and whether the tool may have run."""
 
+import json
 import re
 
 import pydantic
@@ -10,7 +11,16 @@ from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import McpServer
 from stepwave_server.core.model import Reason
 
-__all__ = ["SessionLost", "failed", "failed_request", "failed_tool", "malformed", "not_opened"]
+__all__ = [
+    "SessionLost",
+    "failed",
+    "failed_request",
+    "failed_tool",
+    "handshake_failed",
+    "malformed",
+    "named",
+    "not_opened",
+]
 
 UNKNOWN = "whether the tool has run is not known"
 
@@ -55,15 +65,39 @@ def failed(
         retry_after: Nanoseconds to wait before another attempt; `None`: no wait is asked for.
         known: Whether it is known that the tool has not run, or that it has ended.
     """
-    message, details = f'MCP server "{server.name}": {text}', {"mcp_server": server.name}
+    message, details = f"{_prefix(server)}{text}", {"mcp_server": server.name}
     if not known:
         message, details["outcome"] = f"{message}; {UNKNOWN}", "unknown"
     return ActionFailed(reason, message, retryable=retryable, retry_after=retry_after, details=details)
 
 
+def named(server: McpServer, failure: ActionFailed) -> ActionFailed:
+    """Return a failure that names the server, for one that does not."""
+    return ActionFailed(
+        failure.reason,
+        f"{_prefix(server)}{failure.message}",
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
+        details={**failure.details, "mcp_server": server.name},
+    )
+
+
 def not_opened(server: McpServer, text: str, *, retryable: bool = True) -> ActionFailed:
     """Return the failure of a call for which there is no session. The tool has not run."""
     return failed(server, Reason.UNAVAILABLE, text, retryable=retryable)
+
+
+def handshake_failed(server: McpServer, failure: ActionFailed) -> ActionFailed:
+    """Return the failure of a call for which there is no session, for that of the handshake. The tool has not run.
+
+    A server that refuses who calls, or asks to be called later, has said so. All else is `unavailable`.
+    """
+    text = failure.message.removeprefix(_prefix(server)).removesuffix(f"; {UNKNOWN}")
+    if failure.reason is Reason.UNAVAILABLE:
+        return not_opened(server, text, retryable=failure.retryable)
+    if failure.reason in {Reason.UNAUTHORIZED, Reason.RATE_LIMITED}:
+        return failure
+    return not_opened(server, f"no session can be opened: {text}")
 
 
 def malformed(server: McpServer, text: str) -> ActionFailed:
@@ -93,9 +127,14 @@ def failed_request(server: McpServer, error: Exception) -> ActionFailed:
     return malformed(server, f"its answer cannot be used: {error}")
 
 
+def _prefix(server: McpServer) -> str:
+    """Return the beginning of the messages about a server."""
+    return f'MCP server "{server.name}": '
+
+
 def _refused(server: McpServer, error: MCPError) -> ActionFailed:
     """Return the failure for an error of the protocol."""
-    text = error.message or f"error {error.code}"
+    text = (error.message or f"error {error.code}") + _data_text(error.data)
     match error.code:
         case code if code == PARSE_ERROR and text.startswith(NO_MESSAGE):
             return malformed(server, "it answered with an event that is no message of the protocol")
@@ -110,6 +149,13 @@ def _refused(server: McpServer, error: MCPError) -> ActionFailed:
             return failed(server, Reason.NOT_FOUND, f"it does not offer this: {text}")
         case code:
             return failed(server, Reason.ACTION_ERROR, text, retryable=code == INTERNAL_ERROR)
+
+
+def _data_text(data: object) -> str:
+    """Return what follows the message of an error for its data; empty: it has none."""
+    if data in (None, "", {}, []):
+        return ""
+    return f": {data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}"
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:

@@ -25,7 +25,7 @@ from stepwave_server.actions.error_classification import classify_response
 from stepwave_server.actions.failures import ActionFailed, cut
 from stepwave_server.actions.mcp.entry import HttpServer
 from stepwave_server.actions.mcp.errors import failed, malformed, not_opened
-from stepwave_server.actions.mcp.streams import Messages, refusing
+from stepwave_server.actions.mcp.streams import Messages, unicode_json, without_surrogates
 from stepwave_server.core.model import Reason
 
 __all__ = ["EXCHANGE", "Exchange", "HttpLink"]
@@ -129,7 +129,7 @@ class HttpLink:
                 self._server.url, http_client=client, max_sse_event_size=self._max_bytes
             ) as messages,
         ):
-            yield refusing(messages)
+            yield messages
 
     async def _tls(self) -> ssl.SSLContext:
         try:
@@ -238,6 +238,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         Raises:
             ActionFailed: The body is no answer, or that to another request: the library would wait on.
         """
+        body = unicode_json(body)
         try:
             message = jsonrpc_message_adapter.validate_json(body, by_name=False)
         except ValueError:
@@ -275,6 +276,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         found = classify_response(status, {name.lower(): value for name, value in response.headers.items()})
         text = "" if kind == "text/html" else " ".join(body.decode(errors="replace").split())
         shown = f": {text}" if text else ""
+        if status == 405:
+            shown += "; the URL must be one of streamable HTTP, and not of HTTP with SSE, which came before it"
         raise failed(
             self._server,
             found.reason,
@@ -318,12 +321,14 @@ class _Events(httpx2.AsyncByteStream):
         self._exchange = exchange
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        rest = b""
         async with aclosing(self._response.aiter_raw()) as parts:
             while True:
                 try:
                     part = await self._exchange.awaited(anext(parts))
                 except StopAsyncIteration:
                     return
+                part, rest = without_surrogates(rest + part)
                 yield part
 
     async def aclose(self) -> None:

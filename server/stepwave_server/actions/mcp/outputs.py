@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from collections.abc import Iterable
 
 from mcp_types import (
     AudioContent,
@@ -23,21 +24,26 @@ __all__ = ["error_text", "output_of", "tool_output"]
 def output_of(result: CallToolResult) -> object:
     """Return the output for an answer of a tool.
 
-    It is the structured content if there is one. Otherwise it is the text, with a newline between its blocks; one
-    image, audio or binary resource alone is a `Blob`; nothing is `None`; all else is the list of blocks.
+    It is the structured content if there is one; if other blocks than text are beside it, an object with
+    `structuredContent` and `content`, the list of blocks. Otherwise it is the text, with a newline between its blocks;
+    one image, audio or binary resource alone is a `Blob`; nothing is `None`; all else is the list of blocks.
 
     Raises:
         ValueError: A block has data that is not Base64.
     """
-    if result.structured_content is not None:
-        return result.structured_content
-    blocks = result.content
+    structured, blocks = result.structured_content, result.content
+    is_text = all(isinstance(block, TextContent) for block in blocks)
+    if structured is not None:
+        return structured if is_text else {"structuredContent": structured, "content": _written(blocks)}
     if not blocks:
         return None
     if len(blocks) == 1 and (blob := _blob(blocks[0])) is not None:
         return blob
-    if all(isinstance(block, TextContent) for block in blocks):
-        return _text_of(result)
+    return _text_of(result) if is_text else _written(blocks)
+
+
+def _written(blocks: Iterable[ContentBlock]) -> list[object]:
+    """Return blocks as the protocol writes them."""
     return [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in blocks]
 
 

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from stepwave._actions.action import action
 from stepwave._actions.context import Context
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.known import MCP_CALL, MCP_LIST
 from stepwave_server.actions.mcp.entry import McpServer, ReadSecrets
 from stepwave_server.actions.registry import Action
 from stepwave_server.actions.threads import run_in_thread
@@ -20,10 +21,7 @@ from stepwave_server.core.validate import did_you_mean
 if TYPE_CHECKING:
     from stepwave_server.actions.mcp.connection import Connection
 
-__all__ = ["MCP_CALL", "MCP_LIST", "McpServers"]
-
-MCP_CALL = "mcp.call"
-MCP_LIST = "mcp.list"
+__all__ = ["McpServers"]
 
 _CONNECTION = "stepwave_server.actions.mcp.connection"
 
@@ -83,9 +81,10 @@ class McpServers:
     ) -> object:
         """Call a tool of an MCP server, and answer with its structured content, else with its text or its blob.
 
-        The output is the structured content if there is one. Otherwise it is the text, with newlines between blocks of
-        text. One image, audio or binary resource alone is a blob. Anything else is the list of blocks, as the protocol
-        writes them; no block at all is null. An error of the tool is a failure with its text.
+        The output is the structured content if there is one. If images, audio or resources are beside it, the output
+        has it as structuredContent, and all blocks as content. Otherwise it is the text, with newlines between blocks
+        of text. One image, audio or binary resource alone is a blob. Anything else is the list of blocks, as the
+        protocol writes them; no block at all is null. An error of the tool is a failure with its text.
         """
         connection = await self._connection(server)
         return await connection.call(tool, arguments or {}, context)

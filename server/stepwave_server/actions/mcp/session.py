@@ -7,8 +7,8 @@ callers, and it has context variables of its own.
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -17,9 +17,10 @@ from mcp_types import Implementation
 
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.mcp.entry import HttpServer, McpServer, ReadSecrets, SecretValue
-from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, not_opened
+from stepwave_server.actions.mcp.errors import SessionLost, failed, failed_request, handshake_failed, named, not_opened
 from stepwave_server.actions.mcp.http import EXCHANGE, Exchange, HttpLink
 from stepwave_server.actions.mcp.stdio import StdioLink
+from stepwave_server.actions.mcp.streams import Messages, refusing
 from stepwave_server.actions.redaction import NOTHING_SECRET, Redactor
 from stepwave_server.core.model import Reason
 
@@ -32,6 +33,9 @@ MESSAGE_FACTOR = 8
 
 END_SECONDS = 5.0
 """How long the end of a session may take. Then it is cancelled."""
+
+PING_SECONDS = 5.0
+"""How long the answer to a ping is awaited."""
 
 T = TypeVar("T")
 
@@ -57,6 +61,9 @@ class Session:
         self._client: Client | None = None
         self._failure: ActionFailed | None = None
         self._calls = 0
+        self._received = 0
+        self._silent = False
+        self._asking: asyncio.Task[None] | None = None
         self._retired = False
         self._opened = asyncio.Event()
         self._stop = asyncio.Event()
@@ -76,7 +83,8 @@ class Session:
     async def request(self, send: Callable[[Client], Awaitable[T]]) -> T:
         """Wait until the session is open, send a request, and return the answer.
 
-        When this is cancelled, the server is told so, and the session goes on.
+        When this is cancelled, the server is told so, and the session goes on. If nothing came from the server
+        meanwhile, the next request waits for the answer to a ping. Without one, the session takes no more requests.
 
         Raises:
             SessionLost: The session ended before the request was sent.
@@ -86,15 +94,19 @@ class Session:
         client, ended = self._client, self._failure or not_opened(self._server, "its session has ended")
         if client is None:
             raise ended
+        if self._silent:
+            await self._ask(client)
         if not self.usable:
             raise SessionLost(ended)
         exchange = Exchange()
         token = EXCHANGE.set(exchange)
         self._calls += 1
+        received = self._received
         try:
             return await send(client)
         except asyncio.CancelledError:
             exchange.abort()
+            self._silent = self._silent or received == self._received
             raise
         except Exception as error:  # the library has many, and its peer is not trusted
             raise self._failure_of(error, exchange) from error
@@ -102,6 +114,31 @@ class Session:
             EXCHANGE.reset(token)
             self._calls -= 1
             self._end_if_retired()
+
+    async def _ask(self, client: Client) -> None:
+        """Wait for the answer to a ping, or the end of its time. Calls share it, and it outlives them."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ping(client), context=contextvars.Context())
+        await asyncio.shield(self._asking)
+
+    async def _ping(self, client: Client) -> None:
+        """Ask the server whether it is there. If nothing comes, retire the session."""
+        received = self._received
+        exchange = Exchange()
+        EXCHANGE.set(exchange)
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await client.session.send_ping()
+        except TimeoutError:
+            exchange.abort()
+            if received == self._received:
+                text = f"it did not answer a ping within {PING_SECONDS:g} s: new calls get another session"
+                logger.warning('MCP server "%s": %s', self._server.name, text)
+                self._retire()
+                self._end_if_retired()
+        except Exception:  # an error is an answer, too; if the session has ended, the call sees it
+            logger.debug('MCP server "%s": it answered a ping with an error', self._server.name, exc_info=True)
+        self._silent, self._asking = False, None
 
     async def close(self) -> None:
         """End the session. Calls under way fail. The process of a server is ended within a bounded time."""
@@ -146,15 +183,24 @@ class Session:
         EXCHANGE.set(exchange)
         self._link = await self._new_link()
         client = Client(
-            self._link.open(),
+            self._messages(self._link),
             client_info=Implementation(name="stepwave", version=version("stepwave")),
             cache=None,
         )
         try:
             return await stack.enter_async_context(client)
         except Exception as error:
-            failure = self._failure or exchange.failure
-            raise failure or error from None
+            failure = self._failure or exchange.failure or _failure_for(self._server, _first(error))
+            raise handshake_failed(self._server, failure) from None
+
+    @asynccontextmanager
+    async def _messages(self, link: HttpLink | StdioLink) -> AsyncIterator[Messages]:
+        """Open the link."""
+        async with link.open() as messages:
+            yield refusing(messages, self._note_received)
+
+    def _note_received(self) -> None:
+        self._received += 1
 
     async def _new_link(self) -> HttpLink | StdioLink:
         """Return the link to the server, with the values of its secrets.
@@ -163,7 +209,10 @@ class Session:
             ActionFailed: A secret has no usable value.
         """
         given = self._server.values
-        secrets = await self._secrets({value.name for value in given.values() if isinstance(value, SecretValue)})
+        try:
+            secrets = await self._secrets({value.name for value in given.values() if isinstance(value, SecretValue)})
+        except ActionFailed as error:
+            raise named(self._server, error) from None
         self.redactor = Redactor(secrets)
         self.redactor.enter()
         if isinstance(self._server, HttpServer):
@@ -183,8 +232,11 @@ class Session:
         if self._stop.is_set():
             return
         logger.warning('MCP server "%s": %s', self._server.name, text)
+        if self._client is None:
+            self._fail(handshake_failed(self._server, failed(self._server, reason, text, retryable=True)))
+            return
         retryable = reason is Reason.UNAVAILABLE or self._calls > 1
-        self._fail(failed(self._server, reason, text, retryable=retryable, known=self._client is None))
+        self._fail(failed(self._server, reason, text, retryable=retryable, known=False))
 
     def _fail(self, failure: ActionFailed) -> None:
         """End the session with a failure, which calls get at once. The first one counts."""
@@ -226,6 +278,11 @@ def _check_headers(server: HttpServer, secrets: Mapping[str, str]) -> None:
         if not (value.isascii() and value.isprintable()):
             text = f"the value of the secret {name} has characters that a header field cannot have"
             raise failed(server, Reason.INVALID_INPUT, text)
+
+
+def _failure_for(server: McpServer, error: Exception) -> ActionFailed:
+    """Return the failure for an exception of the handshake."""
+    return error if isinstance(error, ActionFailed) else failed_request(server, error)
 
 
 def _first(error: Exception) -> Exception:

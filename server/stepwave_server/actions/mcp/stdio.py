@@ -1,6 +1,8 @@
 """Messages over the standard input and output of a process, a line each. Lines are bounded, unlike those of `mcp`."""
 
 import asyncio
+import codecs
+import re
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -8,12 +10,13 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
+from pydantic_core import from_json
 
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.mcp.entry import StdioServer
 from stepwave_server.actions.mcp.process import end, exit_code, log_line, log_lines, shown, start
-from stepwave_server.actions.mcp.streams import Messages, refusing
+from stepwave_server.actions.mcp.streams import Messages, unicode_json
 from stepwave_server.core.model import Reason
 
 __all__ = ["StdioLink"]
@@ -26,6 +29,9 @@ MAX_SHOWN = 200
 
 EXIT_SECONDS = 0.5
 """How long the exit code of a process is awaited, after the end of its output."""
+
+_BEGINNING = re.compile(rb'\{\s*"(?:jsonrpc|id|method|params|result|error)"\s*:')
+"""The beginning of what may be a message of the protocol."""
 
 
 class StdioLink:
@@ -48,6 +54,7 @@ class StdioLink:
         self._last_error = ""
         self._errors_end = asyncio.Event()
         self._speaks = False
+        self._closing = False
         self.ended = False
 
     @asynccontextmanager
@@ -68,8 +75,9 @@ class StdioLink:
                 assert process.stderr is not None, "the process is started with pipes"
                 tasks.start_soon(self._log_errors, process.stderr)
                 try:
-                    yield refusing((incoming, outgoing))
+                    yield incoming, outgoing
                 finally:
+                    self._closing = True
                     with anyio.CancelScope(shield=True):
                         await end(process)
                     tasks.cancel_scope.cancel()
@@ -88,7 +96,7 @@ class StdioLink:
             self.ended = True
             if problem is None:
                 problem = Reason.UNAVAILABLE, await self._gone(process)
-            self._on_end(*problem)
+            self._tell(*problem)
 
     async def _pass_on(
         self, stdout: asyncio.StreamReader, received: MemoryObjectSendStream[SessionMessage | Exception]
@@ -105,11 +113,11 @@ class StdioLink:
             except ConnectionError:
                 return None
             try:
-                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                text, message = _text_and_message(line)
             except ValueError:
-                if line.lstrip().startswith(b"{"):
-                    return Reason.ACTION_ERROR, f"it wrote a malformed message: {shown(line, MAX_SHOWN)}"
-                log_line(line, self._server.name)  # a banner, or what a tool prints
+                return Reason.ACTION_ERROR, f"it wrote a malformed message: {shown(line, MAX_SHOWN)}"
+            log_line(text, self._server.name)  # a banner, or what a tool prints
+            if message is None:
                 await asyncio.sleep(0)  # many lines come at once
                 continue
             self._speaks = True
@@ -136,8 +144,13 @@ class StdioLink:
             await process.stdin.wait_closed()
         self.ended = True
         if await exit_code(process, EXIT_SECONDS) is None:
-            self._on_end(Reason.UNAVAILABLE, "it closed its standard input")
+            self._tell(Reason.UNAVAILABLE, "it closed its standard input")
             received.close()
+
+    def _tell(self, reason: Reason, text: str) -> None:
+        """Tell how the session came to its end, unless it is ended from here."""
+        if not self._closing:
+            self._on_end(reason, text)
 
     async def _log_errors(self, stderr: asyncio.StreamReader) -> None:
         """Log what the process writes to standard error, and keep the last line."""
@@ -162,3 +175,35 @@ class StdioLink:
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._errors_end.wait()
         return f"{end}: {cut(self._last_error, MAX_SHOWN)}" if self._last_error else end
+
+
+def _text_and_message(line: bytes) -> tuple[bytes, JSONRPCMessage | None]:
+    """Return the text and the message of a line. Text may stand before a message; other lines are text alone.
+
+    Only the first beginning of a message is looked at: a line has time that is linear in its length.
+
+    Raises:
+        ValueError: The line is a malformed message.
+    """
+    line = line.removeprefix(codecs.BOM_UTF8)
+    try:
+        return b"", jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValueError:
+        found = _BEGINNING.search(line)
+    if found is None:
+        return line, None
+    text, rest = line[: found.start()], unicode_json(line[found.start() :])
+    try:
+        is_message = _has_version(from_json(rest))
+    except ValueError:
+        if not text.strip() and b'"jsonrpc"' in rest:
+            raise
+        is_message = False
+    if not is_message:
+        return line, None
+    return text, jsonrpc_message_adapter.validate_json(rest, by_name=False)
+
+
+def _has_version(value: object) -> bool:
+    """Return whether a value of JSON claims to be a message of the protocol."""
+    return isinstance(value, dict) and "jsonrpc" in value

@@ -6,6 +6,8 @@ down, and nothing piles up. Of its notifications, only progress is of use. The l
 a traceback.
 """
 
+import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -26,15 +28,51 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, WriteStream
 
-__all__ = ["Messages", "refusing"]
+__all__ = ["Messages", "refusing", "unicode_json", "without_surrogates"]
 
 Messages: TypeAlias = "tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]"
 """The messages from a server, and those to it."""
 
+_SURROGATES = re.compile(
+    rb"(?P<open>\\(?:u(?:[0-9a-f]{0,3}|d[89ab][0-9a-f]{2}(?:\\(?:u[0-9a-f]{0,3})?)?))?\Z)"
+    rb"|(?:\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})+"
+    rb"|(?P<lone>\\ud[89a-f][0-9a-f]{2})",
+    re.IGNORECASE,
+)
+"""Escapes of JSON: one that may go on after the end; pairs of surrogates, and backslashes; or a lone surrogate."""
 
-def refusing(messages: Messages) -> Messages:
-    """Return the messages of a transport without requests, which are refused, and without notifications of no use."""
-    return _Refusing(*messages), messages[1]
+
+def unicode_json(text: bytes) -> bytes:
+    """Return a text in JSON with U+FFFD in the place of what is no Unicode.
+
+    That is bytes that are not UTF-8, and lone surrogates, which JavaScript writes for half of an emoji.
+    """
+    complete, rest = without_surrogates(text.decode(errors="replace").encode())
+    return complete + rest
+
+
+def without_surrogates(text: bytes) -> tuple[bytes, bytes]:
+    """Return a part of a text in JSON with U+FFFD in the place of lone surrogates, and the begun escape at its end."""
+    rest = b""
+
+    def mended(found: re.Match[bytes]) -> bytes:
+        nonlocal rest
+        if found["open"]:
+            rest = found[0]
+            return b""
+        return rb"\ufffd" if found["lone"] else found[0]
+
+    return _SURROGATES.sub(mended, text), rest
+
+
+def refusing(messages: Messages, on_message: Callable[[], None]) -> Messages:
+    """Return the messages of a transport without requests, which are refused, and without notifications of no use.
+
+    Args:
+        messages: The messages.
+        on_message: Called with each message from the server.
+    """
+    return _Refusing(*messages, on_message), messages[1]
 
 
 class _Refusing:
@@ -43,18 +81,24 @@ class _Refusing:
     Args:
         messages: The messages.
         answers: Takes the answers to its requests.
+        on_message: Called with each message from the server.
     """
 
     def __init__(
-        self, messages: "ReadStream[SessionMessage | Exception]", answers: "WriteStream[SessionMessage]"
+        self,
+        messages: "ReadStream[SessionMessage | Exception]",
+        answers: "WriteStream[SessionMessage]",
+        on_message: Callable[[], None],
     ) -> None:
         self._messages = messages
         self._answers = answers
+        self._on_message = on_message
 
     async def receive(self) -> SessionMessage | Exception:
         """Return the next message that is an answer or progress."""
         while True:
             item = await self._messages.receive()
+            self._on_message()
             if isinstance(item, Exception):
                 return item
             if isinstance(item.message, JSONRPCNotification) and not _is_progress(item.message):

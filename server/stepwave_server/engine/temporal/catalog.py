@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from stepwave_server.actions import Action, KnownAction, Registry
 from stepwave_server.actions.described import DescribedAction
-from stepwave_server.core.validate import did_you_mean
+from stepwave_server.actions.known import unknown_action
 from stepwave_server.engine.errors import JournalUnavailable
 from stepwave_server.engine.temporal.catalog_workflow import (
     ANNOUNCE,
@@ -96,8 +96,8 @@ class Catalog:
         return found
 
     def unknown(self, name: str) -> str:
-        """Return the error message for an unknown name, with a similar name if there is one."""
-        return f'unknown action "{name}"{did_you_mean(name, [action.name for action in self])}'
+        """Return the error message for an unknown name, with a hint if there is one."""
+        return unknown_action(name, [action.name for action in self])
 
     # Reading.
 
