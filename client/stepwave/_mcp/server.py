@@ -107,7 +107,7 @@ class _Calls:
                     if isinstance(event, StepLog):
                         self._show_log(event)
                     elif text := progress.count(event):
-                        await context.session.report_progress(progress.ended, progress.known, text)
+                        await context.session.report_progress(progress.value, progress.known, text)
             return answer_of(run.result, tool.only_output)
         except StepwaveError as error:
             return error_answer(error, tool.workflow)

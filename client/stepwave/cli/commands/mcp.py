@@ -46,11 +46,11 @@ def mcp(
     with the workflow's name and input schema. Its description is the workflow's label `description`, or that of the
     schema.
 
-    A call runs the workflow. It reports each step that ends as progress, and answers with the run's outputs. If the
-    client cancels a call, the run is cancelled. When standard input closes, or at Ctrl-C or SIGTERM, all runs are
-    cancelled, and the command ends within seconds; at a second signal it ends at once. What actions log or print goes
-    to standard error. Exit codes: 0 the client has closed standard input, 2 a file or an option is invalid, 130 and 143
-    after a signal.
+    A call runs the workflow. It reports each step that ends, and what steps report themselves, as progress, and answers
+    with the run's outputs. If the client cancels a call, the run is cancelled. When standard input closes, or at Ctrl-C
+    or SIGTERM, all runs are cancelled, and the command ends within seconds; at a second signal it ends at once. What
+    actions log or print goes to standard error. Exit codes: 0 the client has closed standard input, 2 a file or an
+    option is invalid, 130 and 143 after a signal.
 
     ```
     stepwave mcp --workflows flows/ --server 127.0.0.1:50051
