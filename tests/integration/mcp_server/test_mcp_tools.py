@@ -136,8 +136,8 @@ def test_a_refused_input_is_an_error_with_all_problems(agent: Agent) -> None:
     answer = agent.call("greeting", {"times": 4})
     assert answer.is_error
     assert text_of(answer).splitlines() == [
-        "input: input/times: 4 is greater than the maximum of 3",
-        "input: input: 'name' is a required property",
+        "input/times: 4 is greater than the maximum of 3",
+        "input: 'name' is a required property",
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from stepwave import ActionError, Context, action
 from stepwave_server.actions import Action, ActionsError, Registry
@@ -187,6 +187,21 @@ async def test_a_langchain_tool_takes_an_argument_by_its_alias() -> None:
     assert await answer_of(by_alias, {"from": "Ada"}) == "Ada"
     assert problems_of(by_alias, {"from": "Ada"}) == []
     assert await answer_of(by_name, {"sender": "Ada"}) == "Ada"
+
+
+def test_a_problem_of_a_whole_model_has_no_place() -> None:
+    class Bounds(BaseModel):
+        lo: int
+        hi: int
+
+        @model_validator(mode="after")
+        def _ordered(self) -> "Bounds":
+            if self.lo > self.hi:
+                raise ValueError("lo must be at most hi")
+            return self
+
+    made = action.from_tool(StructuredTool.from_function(weather, name="b", description="b", args_schema=Bounds))
+    assert problems_of(made, {"lo": 2, "hi": 1}) == ["value error, lo must be at most hi"]
 
 
 async def test_a_langchain_tool_takes_other_arguments_if_its_model_does() -> None:
