@@ -153,6 +153,8 @@ def test_the_end_does_not_wait_for_a_client_that_does_not_read(
             command.process.send_signal(number)
         assert EVENTS.get(timeout=WITHIN) == "ended"
         assert command.process.wait(timeout=WITHIN) == code
+        told = "the client has not read all answers; the others are dropped\n"
+        assert (told in command.end()[2]) is (number is None)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
