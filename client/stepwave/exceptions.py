@@ -81,7 +81,10 @@ class Violation:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.description}" if self.field else self.description
+        # The description of an input names the place in it, which begins with the field: `input/limit: …`.
+        if not self.field or self.description.startswith((f"{self.field}: ", f"{self.field}/")):
+            return self.description
+        return f"{self.field}: {self.description}"
 
 
 class InvalidWorkflow(StepwaveError):

@@ -3,11 +3,14 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from inspect import Parameter
 from types import MethodType
 from typing import Any, TypeAlias, TypeVar, overload
 
-from .declarations import code_place, declared_keys
-from .tools import InvokableTool, ToolAction, tool_of_function, tool_of_object
+from .declarations import code_place
+from .hints import is_context, read_hint
+from .tools import InvokableTool, ToolAction, is_tool, tool_of_function, tool_of_object
 
 __all__ = [
     "NEEDS_MCP_SERVERS",
@@ -31,6 +34,7 @@ NEEDS_MCP_SERVERS = "the server needs --mcp-servers FILE, or STEPWAVE_MCP_SERVER
 
 _MARK = "__stepwave_action__"
 _IDEMPOTENT = "__stepwave_idempotent__"
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _WRAPPERS = (staticmethod, classmethod)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
@@ -114,15 +118,17 @@ class _ActionDecorator:
                 are not in its schema, and stay at their defaults.
             schema: In place of a tool, the schema of a function: `{"type": "function", "function": {"name": …,
                 "description": …, "parameters": …}}`, or the same without the inner object. `parameters` is a JSON
-                Schema, read as draft 2020-12. `strict` is for models alone.
+                Schema, read as draft 2020-12. `strict` is for models alone. The forms of Anthropic and MCP, with
+                `input_schema` or `inputSchema`, are read, too.
             function: The function that the schema describes. It gets the arguments by keyword.
             name: The action's name; by default the tool's.
             idempotent: As for `@action`.
 
         Raises:
-            TypeError: It is no tool, its function does not take the arguments of the schema, or it needs arguments that
-                are injected.
-            ValueError: The schema is malformed, or the name is no name of an action.
+            TypeError: It is no tool, or the class of one. Its function does not take the arguments of the schema, or
+                needs one that is optional there. It needs arguments that are injected.
+            ValueError: The schema has none of these forms, JSON cannot hold it, or the name is no name of an action.
+                Whether it is a JSON Schema is checked when a server loads the action.
         """
         if isinstance(tool, Mapping):
             if function is None:
@@ -151,25 +157,56 @@ def _check_function(tool: ToolAction[Any]) -> None:
     Raises:
         TypeError: It does not.
     """
-    takes = declared_keys(tool.function)
-    if takes is None:
+    try:
+        parameters = inspect.signature(tool.function).parameters.values()
+    except (TypeError, ValueError):  # a built-in function may have no signature
         return
-    unknown = [key for key in tool.keys if key not in takes.known and not takes.takes_others]
-    missing = [key for key in takes.required if key not in tool.keys and not tool.takes_others]
+    takes_others = any(it.kind is Parameter.VAR_KEYWORD for it in parameters)
+    taken = [it for it in parameters if it.kind not in _VARIADIC and not _takes_context(tool.function, it)]
+    required = [it.name for it in taken if it.default is Parameter.empty]
+    by_name = [it.name for it in taken if it.kind is not Parameter.POSITIONAL_ONLY]
+    by_position = [
+        it.name for it in taken if it.kind is Parameter.POSITIONAL_ONLY and it.name in (*tool.keys, *required)
+    ]
+    unknown = [] if takes_others else [key for key in tool.keys if key not in (*by_name, *by_position)]
     problems = [f"has no parameter {key!r}, which is in the schema" for key in unknown]
-    problems += [f"needs {key!r}, which is not in the schema" for key in missing]
+    problems += [f"takes {key!r} by position alone" for key in by_position]
+    if not tool.takes_others:  # else the schema may demand more than it lists
+        missing = [key for key in required if key in by_name and key not in tool.required]
+        problems += [
+            f"needs {key!r}, which is {'optional' if key in tool.keys else 'not'} in the schema" for key in missing
+        ]
     if problems:
         place = code_place(tool.function)
         raise TypeError(f"tool {tool.name!r}: {place} {'; it '.join(problems)}: arguments are passed by keyword")
 
 
+def _takes_context(function: Callable[..., object], parameter: Parameter) -> bool:
+    with suppress(Exception):  # evaluating a hint runs the author's code
+        return is_context(read_hint(function, parameter))
+    return False
+
+
 def _own_name(target: object) -> str:
     name = getattr(target, "__name__", None)
+    _check_no_tool(target)
     if isinstance(target, _WRAPPERS) or not _is_runnable(target):
         raise _no_action(target)
     if not isinstance(name, str):
         raise TypeError(f'an object of {type(target).__name__} has no name of its own: write action("name")(…)')
     return _checked_name(name)
+
+
+def _check_no_tool(target: object) -> None:
+    """Check that an object is no tool, whose `invoke` would take its input as arguments of `invoke` itself.
+
+    Raises:
+        TypeError: It is one.
+    """
+    if not inspect.isclass(target) and is_tool(target):
+        raise TypeError(
+            f"an object of {type(target).__name__} is a tool: make an action of it by action.from_tool(tool)"
+        )
 
 
 def _no_action(target: object) -> TypeError:
@@ -189,6 +226,7 @@ def _is_runnable(target: object) -> bool:
 
 
 def _mark(target: Target, name: str, *, idempotent: bool) -> Target:
+    _check_no_tool(target)
     if inspect.isclass(target):
         if not (hasattr(target, "invoke") or hasattr(target, "stream")):
             raise TypeError(f"class {target.__name__} has neither `invoke` nor `stream`")
@@ -244,6 +282,8 @@ def name_of(action: ActionLike) -> str:
     if isinstance(action, str):
         return action
     name = action_name(action)
+    if name is None and is_tool(action):
+        raise TypeError(f"{action!r} is a tool, not an action: make one by action.from_tool(tool)")
     if name is None:
         raise TypeError(f"{action!r} is not an action: mark it with @stepwave.action")
     return name

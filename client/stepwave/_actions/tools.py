@@ -12,7 +12,7 @@ from stepwave._values.payload import dump_json
 
 from .failure import ActionError
 
-__all__ = ["InvokableTool", "ToolAction", "tool_of_function", "tool_of_object"]
+__all__ = ["InvokableTool", "ToolAction", "is_tool", "tool_of_function", "tool_of_object"]
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -21,6 +21,8 @@ _BRANCHES = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "patternProperti
 """Keywords that may allow keys beside those of `properties`."""
 
 _NO_ARGUMENTS: Mapping[str, object] = {"type": "object", "properties": {}}
+_PARAMETERS = ("parameters", "input_schema", "inputSchema")  # in the forms of OpenAI, Anthropic and MCP
+_OTHER_KEYS = frozenset({"type", "name", "description", "strict"})
 _SINGLE_INPUT = "tool_input"  # the only argument of LangChain's tools that take one text
 
 
@@ -62,6 +64,9 @@ class ToolAction(Generic[R_co]):
             raise ValueError(  # noqa: TRY004 - the schema has the right type, and a wrong value
                 f"tool {name!r}: `properties` must be an object, and `required` a list"
             )
+        for key, value in properties.items():
+            if not isinstance(value, Mapping | bool):
+                raise ValueError(f"tool {name!r}: the schema of {key!r} must be an object, got {value!r}")  # noqa: TRY004 - as above
         self.name = name
         self.description = description
         # Many tools name draft 7. The keywords of tools mean the same in draft 2020-12, or are refused there.
@@ -79,15 +84,16 @@ class ToolAction(Generic[R_co]):
 
 
 def tool_of_function(schema: Mapping[str, object], function: Callable[..., R]) -> ToolAction[R]:
-    """Return the tool of a function and its schema, in the form of OpenAI's Chat Completions or Responses API.
+    """Return the tool of a function and its schema, in a form of OpenAI, Anthropic or MCP.
 
     Raises:
         TypeError: The function cannot be called.
-        ValueError: The schema has neither form.
+        ValueError: The schema has none of these forms.
     """
     if inspect.isclass(function) or not callable(function):
         raise TypeError(f"the schema is that of a function, got {function!r}")
-    if schema.get("type", "function") != "function":
+    kinds = ("custom", None) if "input_schema" in schema else ("function",)
+    if schema.get("type", kinds[-1]) not in kinds:
         raise ValueError(f'the schema must have the type "function", got {schema["type"]!r}')
     declared = schema.get("function", schema)
     name = declared.get("name") if isinstance(declared, Mapping) else None
@@ -95,9 +101,13 @@ def tool_of_function(schema: Mapping[str, object], function: Callable[..., R]) -
         raise ValueError(  # noqa: TRY004 - as above
             "the schema has no name: want {'type': 'function', 'function': {'name': …, 'parameters': …}}"
         )
-    parameters = declared.get("parameters") or _NO_ARGUMENTS
+    key = next((key for key in _PARAMETERS if key in declared), "")
+    if not key and (unknown := declared.keys() - _OTHER_KEYS):
+        listed = ", ".join(map(repr, sorted(unknown)))
+        raise ValueError(f"tool {name!r}: the schema of the arguments is in `parameters`, got {listed}")
+    parameters = declared.get(key) or _NO_ARGUMENTS
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
-        raise ValueError(f"tool {name!r}: `parameters` must be a JSON Schema of the type object, got {parameters!r}")
+        raise ValueError(f"tool {name!r}: `{key}` must be a JSON Schema of the type object, got {parameters!r}")
     return ToolAction(name, str(declared.get("description") or ""), parameters, function)
 
 
@@ -107,6 +117,8 @@ def tool_of_object(tool: InvokableTool) -> ToolAction[Any]:
     Raises:
         TypeError: It has not the attributes of a tool, or needs arguments that only an agent can give it.
     """
+    if inspect.isclass(tool) and _has_invoke(tool):
+        raise TypeError(f"got the class {tool.__name__}; give an instance: action.from_tool({tool.__name__}(…))")
     name = getattr(tool, "name", None)
     invoke = getattr(tool, "ainvoke" if _is_async(tool) else "invoke", None)
     if not isinstance(name, str) or not callable(invoke):
@@ -117,6 +129,18 @@ def tool_of_object(tool: InvokableTool) -> ToolAction[Any]:
     schema, model = _schema_of(tool, name)
     description = inspect.cleandoc(str(getattr(tool, "description", None) or ""))
     return ToolAction(name, description, schema, _caller(tool, invoke), model)
+
+
+def is_tool(target: object) -> bool:
+    """Return whether an object, or a class, looks like a tool of LangChain."""
+    try:
+        return _has_invoke(target) and (hasattr(target, "args_schema") or hasattr(target, "tool_call_schema"))
+    except Exception:  # reading an attribute may run the author's code
+        return False
+
+
+def _has_invoke(target: object) -> bool:
+    return callable(getattr(target, "invoke", None)) or callable(getattr(target, "ainvoke", None))
 
 
 def _is_async(tool: object) -> bool:
@@ -183,8 +207,8 @@ def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | No
         TypeError: It has no schema, or needs arguments that are not in its schema.
     """
     own: Any = getattr(tool, "args_schema", None)
-    arguments = getattr(tool, "args", None)
-    if own is None and isinstance(arguments, Mapping) and [*arguments] == [_SINGLE_INPUT]:
+    arguments = getattr(tool, "args", None) if own is None else None
+    if isinstance(arguments, Mapping) and [*arguments] == [_SINGLE_INPUT]:
         return {"type": "object", "properties": arguments, "required": [_SINGLE_INPUT]}, None
     shown: Any = getattr(tool, "tool_call_schema", own)
     if isinstance(shown, Mapping):
@@ -193,7 +217,10 @@ def _schema_of(tool: object, name: str) -> tuple[Mapping[str, object], type | No
         _check_injected(name, own or _input_schema(tool), shown)
         if not hasattr(own, "model_validate"):
             return shown.model_json_schema(), None
-        return (own if _needs_aliases(own, shown) else shown).model_json_schema(), own
+        schema = (own if _needs_aliases(own, shown) else shown).model_json_schema()
+        # LangChain leaves this out of the schema, and passes other arguments on nevertheless.
+        others = {"additionalProperties": True} if own.model_config.get("extra") == "allow" else {}
+        return schema | others, own
     if hasattr(shown, "schema"):  # a model of pydantic 1
         return shown.schema(), None
     raise TypeError(f"tool {name!r} has no schema: want `args_schema`, a JSON Schema or a pydantic model")

@@ -9,11 +9,13 @@ import mcp_types as types
 from stepwave._files import LoadedWorkflow
 from stepwave._model.results import Failure, FailureCause, RunResult
 from stepwave._values.payload import Blob, Output, dump_json
-from stepwave.exceptions import InvalidWorkflow, StepwaveError, Unsupported
+from stepwave.exceptions import InvalidWorkflow, RunLost, StepwaveError, Unsupported
 
 __all__ = ["answer_of", "error_answer", "failed_answer"]
 
 _MAX_FAILURES = 10
+_RUN_ID = "stepwave/run_id"
+"""The key of the run's id in the `_meta` of an answer."""
 
 
 def answer_of(result: RunResult, only_output: str) -> types.CallToolResult:
@@ -24,7 +26,7 @@ def answer_of(result: RunResult, only_output: str) -> types.CallToolResult:
         only_output: The step whose output is the answer; empty: the answer has all outputs by id.
     """
     if not result.succeeded:
-        return failed_answer("\n".join(_failure_lines(result)))
+        return failed_answer("\n".join(_failure_lines(result)), result.run_id)
     if only_output in result.outputs:
         contents, structured = _single(result.outputs[only_output], f"{result.run_id}/{only_output}")
     else:
@@ -32,7 +34,7 @@ def answer_of(result: RunResult, only_output: str) -> types.CallToolResult:
     if left_out := result.omitted_output_count:
         text = f"{left_out} output{'s' if left_out > 1 else ''} left out: too large to send together"
         contents.append(types.TextContent(text=text))
-    return types.CallToolResult(content=contents, structured_content=structured)
+    return types.CallToolResult(content=contents, structured_content=structured, _meta={_RUN_ID: result.run_id})
 
 
 def error_answer(error: StepwaveError, workflow: LoadedWorkflow) -> types.CallToolResult:
@@ -44,12 +46,18 @@ def error_answer(error: StepwaveError, workflow: LoadedWorkflow) -> types.CallTo
     """
     if isinstance(error, InvalidWorkflow | Unsupported) and error.violations:
         return failed_answer("\n".join(_violation_lines(error, workflow)))
-    return failed_answer(str(error))
+    return failed_answer(str(error), error.run_id if isinstance(error, RunLost) else "")
 
 
-def failed_answer(text: str) -> types.CallToolResult:
-    """Return the answer of a tool that failed, with a text for the agent."""
-    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
+def failed_answer(text: str, run_id: str = "") -> types.CallToolResult:
+    """Return the answer of a tool that failed.
+
+    Args:
+        text: The text for the agent.
+        run_id: The id of the run; empty: there is none, or it is unknown.
+    """
+    meta = {_RUN_ID: run_id} if run_id else None
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True, _meta=meta)
 
 
 def _single(output: Output, name: str) -> tuple[list[types.ContentBlock], dict[str, Any] | None]:

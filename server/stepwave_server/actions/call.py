@@ -323,9 +323,10 @@ def unknown_key(key: str, known: Collection[str]) -> str:
 
 
 def describe(detail: ErrorDetails) -> str:
-    """Return a problem that pydantic found, with its place."""
+    """Return a problem that pydantic found, with its place if it is not one of the whole value."""
     message = "field required" if detail["type"] == _MISSING else detail["msg"]
-    return f"{'.'.join(map(str, detail['loc']))}: {message[:1].lower()}{message[1:]}"
+    place = f"{'.'.join(map(str, detail['loc']))}: " if detail["loc"] else ""
+    return f"{place}{message[:1].lower()}{message[1:]}"
 
 
 def type_name(value: object) -> str:

@@ -166,7 +166,7 @@ def _conversion_problem(adapter: TypeAdapter[Any], value: object) -> str:
     try:
         adapter.validate_python(value)
     except PydanticError as error:
-        return describe(error.errors(include_url=False)[0]).partition(": ")[2]
+        return describe(error.errors(include_url=False)[0])
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 from stepwave._actions.action import action_name, is_idempotent, is_same_target
 from stepwave._actions.context import Context
 from stepwave._actions.hints import chunk_type, code_of, is_text, method_name, read_return_hint
-from stepwave._actions.tools import ToolAction
+from stepwave._actions.tools import ToolAction, is_tool
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.chat_complete import ChatAnswer, chat_complete
@@ -331,14 +331,19 @@ class Registry:
             self._add_named_module(item)
         elif isinstance(item, Action):
             self._add(item)
+        elif action_name(item) is None and is_tool(item):
+            raise ActionsError(f"a tool, not an action: {item!r}; make one by action.from_tool(tool)")
         elif callable(item) or action_name(item) is not None:
             self._add(Action.of(item))
         else:
             raise ActionsError(f"not an action: {item!r}")
 
     def _add_named_module(self, module: ModuleType) -> None:
-        if not self._add_module(module):
-            raise ActionsError(f"module {module.__name__!r} has no function or class marked with @action")
+        if self._add_module(module):
+            return
+        problem = f"module {module.__name__!r} has no function or class marked with @action"
+        tools = [name for name, item in vars(module).items() if is_tool(item) and not isinstance(item, type)]
+        raise ActionsError(f"{problem}; make an action of a tool by action.from_tool({tools[0]})" if tools else problem)
 
     def _add_module(self, module: ModuleType, *, source: str = "") -> bool:
         """Add the marked attributes of a module, and return whether there are any."""

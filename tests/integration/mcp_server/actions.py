@@ -9,6 +9,9 @@ from stepwave import Blob, Context, action
 EVENTS: queue.SimpleQueue[str] = queue.SimpleQueue()
 """What `hold` has done: started and ended."""
 
+RELEASED: queue.SimpleQueue[None] = queue.SimpleQueue()
+"""What lets `report` end."""
+
 _TOGETHER = threading.Barrier(2)
 
 
@@ -26,6 +29,15 @@ async def hold() -> None:
 def meet() -> int:
     """Wait until another call of this action runs."""
     return _TOGETHER.wait(timeout=20) * 0
+
+
+@action
+def report(context: Context) -> None:
+    """Report progress, and wait until the test has received it."""
+    context.progress(0.5, "half")
+    RELEASED.get(timeout=20)
+    context.progress(message="more")
+    RELEASED.get(timeout=20)
 
 
 @action

@@ -1,11 +1,14 @@
 """The process of `stepwave mcp`: its streams, its end, and the problems that it reports."""
 
 import json
+import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,10 +56,47 @@ def calling(address: str, tool: str) -> Iterator[RunningCommand]:
     arguments = ("mcp", "--workflows", "flows", "--server", address)
     with Shell(folder=FOLDER).start(*arguments, stdin=subprocess.PIPE) as command:
         assert command.process.stdin is not None
-        for message in (*BEGIN, call):
-            command.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        command.process.stdin.write(lines_of(*BEGIN, call))
         command.process.stdin.flush()
         yield command
+
+
+@contextmanager
+def not_reading(address: str) -> Iterator[RunningCommand]:
+    """Start `stepwave mcp`, call two tools, and read nothing. One call waits; the other's answer fills the pipe."""
+    name = "x" * 200_000
+    calls = (
+        {"id": 1, "method": "tools/call", "params": {"name": "holding"}},
+        {"id": 2, "method": "tools/call", "params": {"name": "greeting", "arguments": {"name": name}}},
+    )
+    with Shell(folder=FOLDER).start(
+        "mcp", "--workflows", "flows", "--server", address, stdin=subprocess.PIPE
+    ) as command:
+        assert command.process.stdin is not None
+        assert command.process.stdout is not None
+        output = command.process.stdout.fileno()
+        command.process.stdin.write(lines_of(*BEGIN))
+        command.process.stdin.flush()
+        while not os.read(output, 65536).endswith(b"\n"):
+            pass
+        command.process.stdin.write(lines_of(*calls))
+        command.process.stdin.flush()
+        assert EVENTS.get(timeout=WITHIN) == "started"
+        assert select.select([output], [], [], WITHIN)[0], "no answer"
+        yield command
+
+
+def lines_of(*messages: dict[str, Any]) -> str:
+    """Return messages of the protocol as lines."""
+    return "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages)
+
+
+def answers_of(done: "subprocess.CompletedProcess[str]") -> dict[Any, dict[str, Any]]:
+    """Return the answers of a command that has ended, by id. It answers each request once."""
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    by_id = {answer["id"]: answer for answer in answers}
+    assert len(by_id) == len(answers)
+    return by_id
 
 
 def write_flows(folder: Path, **texts: str) -> Path:
@@ -97,6 +137,88 @@ def test_the_end_cancels_the_runs_under_way(address: str, number: signal.Signals
     with Client(address) as client:
         (run,) = client.runs(workflow="holding", limit=1)
         assert client.wait(run.run_id, check=False).state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(None, 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["end of input", "INT", "TERM"]
+)
+def test_the_end_does_not_wait_for_a_client_that_does_not_read(
+    address: str, number: signal.Signals | None, code: int
+) -> None:
+    with not_reading(address) as command:
+        assert command.process.stdin is not None
+        if number is None:
+            command.process.stdin.close()
+        else:
+            command.process.send_signal(number)
+        assert EVENTS.get(timeout=WITHIN) == "ended"
+        assert command.process.wait(timeout=WITHIN) == code
+        told = "the client has not read all answers; the others are dropped\n"
+        assert (told in command.end()[2]) is (number is None)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+def test_a_second_signal_ends_the_process_although_its_actions_do_not_end(number: signal.Signals, code: int) -> None:
+    call = {"id": 1, "method": "tools/call", "params": {"name": "stubborn"}}
+    arguments = ("mcp", "--workflows", "local_flows", "--actions", "local_actions")
+    with Shell(folder=FOLDER).start(*arguments, stdin=subprocess.PIPE) as command:
+        assert command.process.stdin is not None
+        command.process.stdin.write(lines_of(*BEGIN, call))
+        command.process.stdin.flush()
+        command.wait_for_error("stubborn begins")
+        command.process.send_signal(number)
+        command.wait_for_error("stubborn goes on")
+        command.process.send_signal(number)
+        assert command.process.wait(timeout=WITHIN) == code
+
+
+def test_requests_that_are_read_are_answered_before_the_end(address: str) -> None:
+    requests = ({"id": "tools", "method": "tools/list"}, {"id": 2, "method": "ping"})
+    call = {"id": 3, "method": "tools/call", "params": {"name": "holding"}}
+    cancelled = {"method": "notifications/cancelled", "params": {"requestId": 3}}
+    shell = Shell(folder=FOLDER)
+    text = lines_of(*BEGIN, *requests, call, cancelled)
+    done = shell.run("mcp", "--workflows", "flows", "--server", address, stdin=text)
+    answers = answers_of(done)
+    assert (done.returncode, sorted(map(str, answers))) == (0, ["0", "2", "tools"])
+    assert len(answers["tools"]["result"]["tools"]) > 1
+    while not EVENTS.empty():  # the call may have begun
+        EVENTS.get()
+
+
+def test_an_output_that_cannot_be_written_is_reported() -> None:
+    begin = json.dumps({"jsonrpc": "2.0", **BEGIN[0]})
+    done = Shell(folder=FOLDER).redirect(
+        ">/dev/full", "mcp", "--workflows", "local_flows", "--actions", "local_actions", before=f"echo '{begin}' |"
+    )
+    assert done.returncode == 1
+    assert "cannot write to standard output: No space left on device\n" in done.stderr
+
+
+NESTED = "[" * 400 + "]" * 400
+
+
+@pytest.mark.parametrize(
+    ("line", "answer_id", "code"),
+    [
+        ('{"jsonrpc":"2.0","id":7,"method":"ping","params":{"a": "b" "c"}}', 7, -32700),
+        ('{"id": "seven", "method": "ping"', "seven", -32700),
+        ('{"method": "ping", "params": {"id": 7}', None, -32700),
+        ('{"method": "ping", "params": {"a": "\\ud800"}, "jsonrpc": "2.0", "id": 7}', 7, -32700),
+        (f'{{"method": "ping", "params": {{"a": {NESTED}}}, "jsonrpc": "2.0", "id": 7}}', 7, -32700),
+        ("hello", None, -32700),
+        ('{"jsonrpc": "2.0", "id": 7}', 7, -32600),
+        ("[]", None, -32600),
+    ],
+    ids=["malformed", "cut off", "id elsewhere", "lone surrogate", "deep", "words", "no method", "batch"],
+)
+def test_a_line_that_is_no_message_is_refused_and_reported(line: str, answer_id: object, code: int) -> None:
+    text = f"{lines_of(*BEGIN)}{line}\n\n{lines_of({'id': 9, 'method': 'ping'})}"
+    done = Shell(folder=FOLDER).run("mcp", "--workflows", "local_flows", "--actions", "local_actions", stdin=text)
+    answers = answers_of(done)
+    assert answers.keys() == {0, answer_id, 9}
+    assert answers[answer_id]["error"]["code"] == code
+    assert f"{answers[answer_id]['error']['message']}: {line[:80]}" in done.stderr
 
 
 def test_calls_fail_without_a_server_and_with_one_that_refuses_the_workflow(tmp_path: Path) -> None:

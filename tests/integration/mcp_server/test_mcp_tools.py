@@ -7,7 +7,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import AudioContent, BlobResourceContents, EmbeddedResource, ImageContent, TextContent
 
-from integration.mcp_server.actions import EVENTS
+from integration.mcp_server.actions import EVENTS, RELEASED
 from integration.mcp_server.agent import FOLDER, Agent, Progress, text_of
 from stepwave import Client
 
@@ -82,6 +82,24 @@ def test_each_step_that_ends_is_progress(agent: Agent) -> None:
     assert [message for _, _, message in progress[4:]] == ["pages: succeeded", "count: succeeded"]
 
 
+class Received(list[Progress]):
+    """Progress, after which an action may go on."""
+
+    def append(self, item: Progress) -> None:
+        super().append(item)
+        RELEASED.put(None)
+
+
+def test_what_a_step_reports_is_progress_between_the_ends_of_steps(agent: Agent) -> None:
+    progress = Received()
+    agent.start("reporting", progress=progress).result()
+    RELEASED.get()  # after the end of the step
+    assert [message for _, _, message in progress] == ["work: half", "work: more", "work: succeeded"]
+    first, second, last = [done for done, _, _ in progress]
+    assert 0 < first < second < last == 1
+    assert {total for _, total, _ in progress} == {1}
+
+
 def test_calls_run_together(agent: Agent) -> None:
     both = [agent.start("meeting") for _ in range(2)]
     assert [text_of(call.result()) for call in both] == ["0", "0"]
@@ -106,12 +124,20 @@ def test_a_failed_run_is_an_error_with_each_failure(agent: Agent) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["facts", "failing"])
+def test_an_answer_has_the_id_of_its_run(agent: Agent, address: str, name: str) -> None:
+    meta = agent.call(name).meta
+    assert meta is not None
+    with Client(address) as client:
+        assert client.get(meta["stepwave/run_id"]).workflow_name == name
+
+
 def test_a_refused_input_is_an_error_with_all_problems(agent: Agent) -> None:
     answer = agent.call("greeting", {"times": 4})
     assert answer.is_error
     assert text_of(answer).splitlines() == [
-        "input: input/times: 4 is greater than the maximum of 3",
-        "input: input: 'name' is a required property",
+        "input/times: 4 is greater than the maximum of 3",
+        "input: 'name' is a required property",
     ]
 
 

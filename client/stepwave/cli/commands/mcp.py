@@ -17,9 +17,9 @@ from stepwave.cli.display.output import print_message, stderr_console
 from stepwave.cli.display.text import log_text, plural
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import ActionsOption, InsecureOption, LocalOption, ServerOption
-from stepwave.cli.process.shutdown import run_with_actions, until_signal
-from stepwave.cli.process.standard_streams import output_stream, reserve_stdin, reserve_stdout
-from stepwave.cli.process.text_stream import read_texts
+from stepwave.cli.process.shutdown import SIGNALLED, run_with_actions, until_signal
+from stepwave.cli.process.standard_streams import reserve_stdin, reserve_stdout
+from stepwave.cli.process.text_stream import read_texts, write_text
 from stepwave.exceptions import InvalidWorkflow, ServerUnavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["check_tools", "mcp", "read_tools"]
 
 _CONNECT_TIMEOUT = 3.0  # seconds: gRPC tries a server that was gone again within 2.4 s, and this process lives long
-_SIGNALLED = 128  # the exit code after a signal is this and its number
 
 
 def mcp(
@@ -47,10 +46,11 @@ def mcp(
     with the workflow's name and input schema. Its description is the workflow's label `description`, or that of the
     schema.
 
-    A call runs the workflow. It reports each step that ends as progress, and answers with the run's outputs. If the
-    client cancels a call, the run is cancelled. When standard input closes, or at Ctrl-C or SIGTERM, all runs are
-    cancelled. What actions log or print goes to standard error. Exit codes: 0 the client has closed standard input, 2 a
-    file or an option is invalid, 130 and 143 after a signal.
+    A call runs the workflow. It reports each step that ends, and what steps report themselves, as progress, and answers
+    with the run's outputs. If the client cancels a call, the run is cancelled. When standard input closes, or at Ctrl-C
+    or SIGTERM, all runs are cancelled, and the command ends within seconds; at a second signal it ends at once. What
+    actions log or print goes to standard error. Exit codes: 0 the client has closed standard input, 2 a file or an
+    option is invalid, 130 and 143 after a signal.
 
     ```
     stepwave mcp --workflows flows/ --server 127.0.0.1:50051
@@ -62,8 +62,8 @@ def mcp(
     tools = read_tools(folder)
     stdin = reserve_stdin()  # before modules of actions are imported
     with reserve_stdout():
-        _, signal = run_with_actions(until_signal(_serve(target, tools, stdin), output_stream().flush))
-    raise typer.Exit(_SIGNALLED + signal if signal else 0)
+        _, signal = run_with_actions(until_signal(_serve(target, tools, stdin)))
+    raise typer.Exit(SIGNALLED + signal if signal else 0)
 
 
 def _require_mcp_extra() -> None:
@@ -113,7 +113,7 @@ async def _serve(target: Target, tools: "Sequence[WorkflowTool]", stdin: int) ->
         await check_tools(client, tools)
         names = ", ".join(tool.tool.name for tool in tools)
         print_message(f"{plural(len(tools), 'tool')} for an MCP client on standard input and output: {names}")
-        await serve_tools(tools, client, _lines(stdin), output_stream(), _show_log)
+        await serve_tools(tools, client, _lines(stdin), write_text, _show_log, print_message)
 
 
 async def check_tools(client: AsyncClient, tools: "Sequence[WorkflowTool]") -> None:

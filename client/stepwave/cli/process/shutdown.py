@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -20,6 +20,7 @@ from .forks import reset_forked_children
 from .standard_streams import output_stream
 
 __all__ = [
+    "SIGNALLED",
     "bounded_exit",
     "end_before_finalization",
     "end_process",
@@ -32,6 +33,9 @@ __all__ = [
 _END_TIMEOUT = 1.0  # seconds for tasks to end after their cancellation, and for processes after SIGTERM
 _EXIT_TIMEOUT = 10.0  # seconds for exit handlers
 _FORCED_END_TIMEOUT = 0.2  # seconds for processes after SIGTERM, if the command has to end at once
+
+SIGNALLED = 128
+"""The exit code after a signal is this and its number."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _START_EVENTS = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
@@ -123,13 +127,22 @@ def _end_by_signal(number: int, _frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
+def _cancelled_code(_number: int) -> int:
+    return ExitCode.CANCELLED
+
+
 @contextmanager
-def on_interrupt(first: Callable[[int], None], before_exit: Callable[[], None]) -> Iterator[None]:
+def on_interrupt(
+    first: Callable[[int], None],
+    before_exit: Callable[[], None] = lambda: None,
+    code_of: Callable[[int], int] = _cancelled_code,
+) -> Iterator[None]:
     """Handle SIGINT and SIGTERM in the body: call a function at the first, and end the process at the second.
 
     Args:
         first: Called on the running loop at the first interrupt, with the number of the signal.
         before_exit: Called at the second interrupt, before the process ends: it restores the terminal.
+        code_of: Returns the exit code at the second interrupt, by the number of the signal.
     """
     loop = asyncio.get_running_loop()
     count = 0
@@ -142,7 +155,7 @@ def on_interrupt(first: Callable[[int], None], before_exit: Callable[[], None]) 
         else:
             with suppress(Exception):
                 before_exit()
-            end_process(ExitCode.CANCELLED)
+            end_process(code_of(number))
 
     # Handlers of the loop would wait for the loop, and an action in this process may block it.
     previous = {number: signal.signal(number, handle) for number in _SIGNALS}
@@ -154,17 +167,29 @@ def on_interrupt(first: Callable[[int], None], before_exit: Callable[[], None]) 
 
 
 async def until_interrupted(work: Coroutine[Any, Any, T], before_exit: Callable[[], None]) -> T | None:
-    """Return the result of a coroutine; `None` if an interrupt came first. Arguments as for `until_signal`."""
-    return (await until_signal(work, before_exit))[0]
-
-
-async def until_signal(work: Coroutine[Any, Any, T], before_exit: Callable[[], None]) -> tuple[T | None, int]:
-    """Return the result of a coroutine and 0, or `None` and the number of the signal that interrupted it.
+    """Return the result of a coroutine; `None` if an interrupt came first.
 
     Args:
         work: The coroutine. An interrupt cancels it.
         before_exit: Called at a second interrupt, before the process ends: it restores the terminal.
     """
+    return (await _until(work, lambda stop: on_interrupt(stop, before_exit)))[0]
+
+
+async def until_signal(work: Coroutine[Any, Any, T]) -> tuple[T | None, int]:
+    """Return the result of a coroutine and 0, or `None` and the number of the signal that interrupted it.
+
+    A second signal ends the process, with `SIGNALLED` and its number as the exit code.
+
+    Args:
+        work: The coroutine. An interrupt cancels it.
+    """
+    return await _until(work, lambda stop: on_interrupt(stop, code_of=SIGNALLED.__add__))
+
+
+async def _until(
+    work: Coroutine[Any, Any, T], handling: Callable[[Callable[[int], None]], AbstractContextManager[None]]
+) -> tuple[T | None, int]:
     task = asyncio.create_task(work)
     received = 0
 
@@ -174,7 +199,7 @@ async def until_signal(work: Coroutine[Any, Any, T], before_exit: Callable[[], N
         task.cancel()
 
     try:
-        with on_interrupt(stop, before_exit):
+        with handling(stop):
             await asyncio.wait({task})
     finally:
         task.cancel()

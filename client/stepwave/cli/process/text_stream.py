@@ -1,4 +1,4 @@
-"""A file or standard input as a stream of texts, each as soon as it is written."""
+"""Streams of texts that nothing has to wait for: a file or standard input is read, and standard output written."""
 
 import asyncio
 import codecs
@@ -7,9 +7,11 @@ import os
 import threading
 from collections.abc import AsyncIterator
 
-from stepwave.cli.exit_codes import CommandError
+from stepwave.cli.exit_codes import CommandError, ExitCode
 
-__all__ = ["read_texts"]
+from .standard_streams import output_stream
+
+__all__ = ["read_texts", "write_text"]
 
 _STANDARD_INPUT = "-"
 _CHUNK = 65_536
@@ -62,6 +64,39 @@ def _read(descriptor: int, loop: asyncio.AbstractEventLoop, chunks: "asyncio.Que
         except (concurrent.futures.CancelledError, RuntimeError):  # nobody reads any more, or the loop is closed
             putting.close()
             return
+
+
+async def write_text(text: str) -> None:
+    """Write a text to standard output.
+
+    A thread writes, and nothing waits for it after a cancellation: a write to a pipe cannot be interrupted. It leaves
+    nothing in the buffer of the stream, whose lock the end of the process would wait for.
+
+    Raises:
+        BrokenPipeError: The reader has closed the pipe.
+        CommandError: It cannot be written.
+    """
+    written: concurrent.futures.Future[None] = concurrent.futures.Future()
+    written.set_running_or_notify_cancel()
+    arguments = (output_stream().fileno(), text.encode(errors="backslashreplace"), written)
+    threading.Thread(target=_write, args=arguments, name="stepwave-writer", daemon=True).start()
+    try:
+        await asyncio.wrap_future(written)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write to standard output: {error.strerror}", ExitCode.RUN_FAILED) from error
+
+
+def _write(descriptor: int, data: bytes, written: "concurrent.futures.Future[None]") -> None:
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        written.set_exception(error)
+    else:
+        written.set_result(None)
 
 
 def _unreadable(name: str, error: OSError) -> CommandError:

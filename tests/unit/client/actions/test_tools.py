@@ -16,7 +16,8 @@ PARAMETERS = {
     "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
     "required": ["city"],
 }
-FUNCTION = {"name": "weather", "description": "Tells the weather.", "parameters": PARAMETERS}
+DESCRIBED = {"name": "weather", "description": "Tells the weather."}
+FUNCTION = {**DESCRIBED, "parameters": PARAMETERS}
 
 
 def weather(city: str, days: int = 1) -> str:
@@ -42,8 +43,15 @@ class Lookup(BaseTool):
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "function", "function": FUNCTION}, {"type": "function", **FUNCTION, "strict": True}, FUNCTION],
-    ids=["chat completions", "responses", "bare"],
+    [
+        {"type": "function", "function": FUNCTION},
+        {"type": "function", **FUNCTION, "strict": True},
+        FUNCTION,
+        {**DESCRIBED, "input_schema": PARAMETERS},
+        {**DESCRIBED, "input_schema": PARAMETERS, "type": "custom", "cache_control": {"type": "ephemeral"}},
+        {**DESCRIBED, "inputSchema": PARAMETERS, "title": "Weather", "annotations": {}},
+    ],
+    ids=["chat completions", "responses", "bare", "Anthropic", "Anthropic with its type", "MCP"],
 )
 def test_a_function_has_the_name_and_schema_of_its_description(schema: dict[str, Any]) -> None:
     made = action.from_tool(schema, weather)
@@ -149,6 +157,10 @@ def test_a_schema_tells_which_arguments_there_are(
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
+        ({"type": "custom", "name": "f"}, "must have the type \"function\", got 'custom'"),
+        ({"name": "f", "params": {}}, "tool 'f': the schema of the arguments is in `parameters`, got 'params'"),
+        ({"name": "f", "inputSchema": {"type": "array"}}, "`inputSchema` must be a JSON Schema of the type object"),
+        ({"name": "f", "parameters": {"properties": {"a": "string"}}}, "schema of 'a' must be an object, got 'string'"),
         ({"type": "web_search"}, "must have the type \"function\", got 'web_search'"),
         ({"type": "function", "function": {"parameters": {}}}, "the schema has no name: want"),
         ({"type": "function", "function": weather}, "the schema has no name: want"),
@@ -156,11 +168,28 @@ def test_a_schema_tells_which_arguments_there_are(
         ({"name": "f", "parameters": {"properties": ["a"]}}, "`properties` must be an object"),
         ({"name": "f", "parameters": {"default": {1, 2}}}, "JSON cannot hold the value"),
     ],
-    ids=["other type", "no name", "no object", "no object's type", "list of properties", "not JSON"],
+    ids=[
+        "other kind of tool",
+        "unknown key",
+        "list of arguments",
+        "type for a schema",
+        "other type",
+        "no name",
+        "no object",
+        "no object's type",
+        "list of properties",
+        "not JSON",
+    ],
 )
 def test_a_schema_of_another_form_is_refused(schema: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         action.from_tool(schema, lambda **_: None)
+
+
+def no_default(city: str, days: int) -> None: ...
+
+
+def by_position(city: str, /, days: int = 1) -> None: ...
 
 
 def one_dict(arguments: dict[str, Any]) -> None: ...
@@ -173,6 +202,11 @@ def other_name(town: str, days: int = 1) -> None: ...
     ("function", "problem"),
     [
         (one_dict, r"has no parameter 'city', which is in the schema; it has no parameter 'days'.*needs 'arguments'"),
+        (
+            no_default,
+            r"no_default \(.*\) needs 'days', which is optional in the schema: arguments are passed by keyword$",
+        ),
+        (by_position, r"by_position \(.*\) takes 'city' by position alone: arguments are passed by keyword$"),
         (other_name, r"has no parameter 'city', .*; it needs 'town', which is not in the schema: arguments are passed"),
     ],
 )
@@ -199,6 +233,37 @@ def test_what_is_no_tool_is_refused_with_an_alternative() -> None:
         action.from_tool(search, weather)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"^the schema is that of a function, got 'weather'$"):
         action.from_tool(FUNCTION, "weather")  # type: ignore[call-overload]
+
+
+class Search:
+    name = "search"
+    description = "Searches."
+    args_schema = PARAMETERS
+
+    def invoke(self, arguments: dict[str, Any]) -> str:
+        return weather(**arguments)
+
+
+@pytest.mark.parametrize("kind", [Lookup, Search])
+def test_a_class_of_tools_is_refused(kind: Any) -> None:
+    problem = rf"^got the class {kind.__name__}; give an instance: action\.from_tool\({kind.__name__}\(…\)\)$"
+    with pytest.raises(TypeError, match=problem):
+        action.from_tool(kind)
+
+
+@pytest.mark.parametrize("target", [search, Search()], ids=["LangChain", "its attributes"])
+def test_a_tool_without_from_tool_is_refused_with_its_name(target: Any) -> None:
+    with pytest.raises(TypeError, match=r"is a tool, not an action: make one by action\.from_tool\(tool\)$"):
+        Workflow("flow").step("s", target)
+    for mark in (action, action("search")):
+        with pytest.raises(TypeError, match=r"is a tool: make an action of it by action\.from_tool\(tool\)$"):
+            mark(target)
+
+
+@pytest.mark.parametrize("schema", [{"type": "object"}, {}], ids=["object", "empty"])
+def test_a_structured_tool_may_have_a_schema_without_properties(schema: dict[str, Any]) -> None:
+    made = action.from_tool(StructuredTool(name="now", description="d", args_schema=schema, func=lambda: "12:00"))
+    assert (made.keys, made()) == ((), "12:00")
 
 
 def test_a_tool_without_a_schema_is_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from stepwave import ActionError, Context, action
 from stepwave_server.actions import Action, ActionsError, Registry
@@ -88,6 +88,16 @@ def test_the_tools_of_a_module_are_its_actions(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, module.__name__, module)
     registry = Registry([module.__name__], entry_points=False)
     assert registry.get("search") is not None
+
+
+def test_a_tool_without_from_tool_is_no_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("bare_tools")
+    vars(module).update(find=search)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(ActionsError, match=r"with @action; make an action of a tool by action\.from_tool\(find\)$"):
+        Registry([module.__name__], entry_points=False)
+    with pytest.raises(ActionsError, match=r"^a tool, not an action: .*; make one by action\.from_tool\(tool\)$"):
+        Registry([search], entry_points=False)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +187,32 @@ async def test_a_langchain_tool_takes_an_argument_by_its_alias() -> None:
     assert await answer_of(by_alias, {"from": "Ada"}) == "Ada"
     assert problems_of(by_alias, {"from": "Ada"}) == []
     assert await answer_of(by_name, {"sender": "Ada"}) == "Ada"
+
+
+def test_a_problem_of_a_whole_model_has_no_place() -> None:
+    class Bounds(BaseModel):
+        lo: int
+        hi: int
+
+        @model_validator(mode="after")
+        def _ordered(self) -> "Bounds":
+            if self.lo > self.hi:
+                raise ValueError("lo must be at most hi")
+            return self
+
+    made = action.from_tool(StructuredTool.from_function(weather, name="b", description="b", args_schema=Bounds))
+    assert problems_of(made, {"lo": 2, "hi": 1}) == ["value error, lo must be at most hi"]
+
+
+async def test_a_langchain_tool_takes_other_arguments_if_its_model_does() -> None:
+    class Open(BaseModel):
+        model_config = ConfigDict(extra="allow")
+
+        a: int
+
+    made = action.from_tool(StructuredTool.from_function(weather, name="open", description="o", args_schema=Open))
+    assert problems_of(made, {"a": "x", "b": 2})[0].startswith("a: ")
+    assert await answer_of(made, {"a": 1, "b": 2}) == {"a": 1, "b": 2}
 
 
 async def test_a_tool_whose_model_checks_needs_no_schema_that_can_be_checked() -> None:
@@ -354,6 +390,7 @@ async def count(to: int, context: Context) -> AsyncIterator[str]:
 
 
 async def test_a_function_may_stream_and_take_the_context() -> None:
-    made = action.from_tool({"name": "count", "parameters": {"properties": {"to": {"type": "integer"}}}}, count)
+    schema = {"properties": {"to": {"type": "integer"}}, "required": ["to"]}
+    made = action.from_tool({"name": "count", "parameters": schema}, count)
     assert Action.of(made).streaming
     assert await run(made, {"to": 2}) == ("step0 step1 ", ["step0 ", "step1 "])
