@@ -13,6 +13,8 @@ from mcp.server.lowlevel import Server
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from pydantic import ValidationError
 
+from stepwave._values.text import one_line
+
 __all__ = ["LineConnection"]
 
 _END_TIMEOUT = 3.0  # seconds from the end of the input to the last answer
@@ -160,4 +162,5 @@ def _id_of(line: str) -> types.RequestId | None:
 
 
 def _shown(line: str) -> str:
-    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
+    """Return the beginning of a line, without characters that a terminal would act on."""
+    return one_line(line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…")

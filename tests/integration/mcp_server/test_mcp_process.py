@@ -221,6 +221,13 @@ def test_a_line_that_is_no_message_is_refused_and_reported(line: str, answer_id:
     assert f"{answers[answer_id]['error']['message']}: {line[:80]}" in done.stderr
 
 
+def test_a_refused_line_cannot_change_the_terminal() -> None:
+    done = Shell(folder=FOLDER).run(
+        "mcp", "--workflows", "local_flows", "--actions", "local_actions", stdin="\x1b[31mred\x07\n"
+    )
+    assert "column 1: [31mred\n" in done.stderr
+
+
 def test_calls_fail_without_a_server_and_with_one_that_refuses_the_workflow(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/s"
     with Agent("--server", address) as agent:
