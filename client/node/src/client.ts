@@ -139,7 +139,7 @@ export class Client implements Disposable {
   watch(runId: string, options: WatchOptions = {}): AsyncGenerator<RunEvent, void> {
     checkNames("watch", options, WATCH);
     const { signal, timeout } = options;
-    return watchEvents(this.#link, { watch: this.#watch(runId, options), signal, timeout });
+    return watchEvents(this.#link, { watch: this.#watch(runId, options), timeout }, signal);
   }
 
   /** Wait for the end of a run, and return its result. Throws `RunFailed` or `RunCancelled` if it did not succeed. */
