@@ -84,7 +84,7 @@ export class Follower {
     } catch (error) {
       this.#stop.signal.throwIfAborted();
       if (error instanceof ServerUnavailable) return { lost: error };
-      if (error instanceof LimitExceeded && !this.#received && error.retryAfter !== undefined) return { lost: error };
+      if (error instanceof LimitExceeded && error.retryAfter !== undefined) return { lost: error };
       throw this.#refused(error);
     }
   }
