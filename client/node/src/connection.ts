@@ -51,7 +51,7 @@ export class Connection {
   /** @throws {TypeError} The address is malformed, or what is sent would be readable on the way. */
   constructor(address: string | undefined, options: ConnectionOptions) {
     this.address = address || process.env["STEPWAVE_SERVER"] || DEFAULT_ADDRESS;
-    this.#token = options.token || process.env["STEPWAVE_TOKEN"] || "";
+    this.#token = checkToken(options.token || process.env["STEPWAVE_TOKEN"] || "");
     const credentials = credentialsOf(options);
     checkAddress(this.address);
     checkProtection(this.address, credentials._isSecure(), this.#token, options.insecure ?? false);
@@ -211,6 +211,13 @@ function credentialsOf(options: ConnectionOptions): grpc.ChannelCredentials {
   if ((certificate === null) !== (key === null)) throw new TypeError("clientCert and clientKey belong together: give both");
   const wanted = options.tls ?? (authority !== null || certificate !== null);
   return wanted ? grpc.credentials.createSsl(authority, key, certificate) : grpc.credentials.createInsecure();
+}
+
+/** Return a token without the white space around it. The error does not show the token. */
+function checkToken(token: string): string {
+  const stripped = token.trim();
+  if (/^[\x21-\x7e]*$/.test(stripped)) return stripped;
+  throw new TypeError("the token has characters that no token has");
 }
 
 function checkAddress(address: string): void {

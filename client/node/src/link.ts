@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { checkNames, seconds, type Names } from "./checks.js";
 import type { Connection } from "./connection.js";
 import type { Message } from "./contract.js";
 import { DeadlineExceeded, LimitExceeded, ServerUnavailable } from "./errors.js";
@@ -20,6 +21,9 @@ export interface CallOptions {
   /** The longest that the call may take, in seconds, with all its attempts. */
   readonly timeout?: number | undefined;
 }
+
+/** The names of the options of calls. */
+export const CALL: Names<CallOptions> = { signal: true, timeout: true };
 
 const FIRST_PAUSE = 0.1;
 const LONGEST_PAUSE = 5;
@@ -80,7 +84,9 @@ export class Link {
 
   /** Make a call, and retry it while the server does not answer. All calls of the contract may be retried. */
   async call(name: string, request: Message, options: CallOptions = {}): Promise<Message> {
-    const { signal, timeout = this.settings.timeout } = options;
+    checkNames(name, options, CALL);
+    const { signal } = options;
+    const timeout = seconds("timeout", options.timeout) ?? this.settings.timeout;
     const deadline = now() + timeout;
     const backoff = new Backoff(this.settings.connectTimeout);
     const addressed = { namespace: this.settings.namespace, ...request };

@@ -1,6 +1,6 @@
 /** Handles of runs that a client follows: to iterate over their events, and to await. */
 
-import { checkNames, type Names } from "./checks.js";
+import { checkNames, seconds, type Names } from "./checks.js";
 import { onAbort } from "./connection.js";
 import { duration, toObject, type Message } from "./contract.js";
 import { checked, StepwaveError } from "./errors.js";
@@ -78,7 +78,8 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
     const { namespace, reconnectWindow } = link.settings;
     const execute = { ...request, namespace, reconnect_window: duration("reconnectWindow", reconnectWindow) };
     const watch = { namespace, run_id: this.runId, attach: true };
-    const { signal, timeout } = options;
+    const { signal } = options;
+    const timeout = seconds("timeout", options.timeout);
     this.#follower = new Follower(link, { watch, execute, timeout });
     this.#forget = onAbort(signal, (reason) => {
       this.#follower.close(reason);
