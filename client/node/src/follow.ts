@@ -98,6 +98,7 @@ export class Follower {
     const { connection } = this.#link;
     const within = Math.min(this.#backoff.begin(), this.#timeLeft() ?? Infinity);
     await connection.ready(within * 1000, this.#stop.signal);
+    this.#stop.signal.throwIfAborted();
     const left = this.#timeLeft();
     const { execute, watch } = this.#options;
     const first = execute !== undefined && !this.#received;

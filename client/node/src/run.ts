@@ -108,7 +108,7 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
     }
   }
 
-  /** Free the stream, and cancel the run if it may still be under way. Idempotent. */
+  /** Free the stream, and cancel the run if it may still be under way; wait for at most a second for that. Idempotent. */
   leave(): Promise<void> {
     this.#left ??= this.#leave();
     return this.#left;
