@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -18,6 +19,7 @@ from integration.server.raw_client import GUARD
 from polyglot.conftest import PROTO
 from polyglot.test_polyglot import build
 from stepwave import AsyncClient, FailureReason, Retry, RunHandle, StepChunk, StepLog, StepProgress, Workflow
+from stepwave.v1 import runnable_pb2, runnable_pb2_grpc
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.telemetry import Telemetry
@@ -100,6 +102,22 @@ async def test_a_workflow_calls_actions_of_a_program_by_name_and_by_grpc_invoke(
     outputs = (await client.run(flow, run_id="greetings")).outputs
     assert outputs["second"]["text"] == "Hello, Hello, Ada"
     assert outputs["second"]["key"] == "default/greetings/second"
+
+
+async def refusal_of_nothing(address: str) -> grpc.StatusCode:
+    """Send a request without an attempt, and return the code of its refusal."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = runnable_pb2_grpc.RunnableServiceStub(channel).Stream(runnable_pb2.StreamRequest(), timeout=GUARD)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await anext(aiter(call))
+    return refused.value.code()
+
+
+async def test_a_program_refuses_a_request_without_an_attempt_and_serves_on(
+    client: AsyncClient, host: tuple[str, Process]
+) -> None:
+    assert await refusal_of_nothing(host[0]) is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await client.run(one("greet", {"name": "Ada"}))).outputs["only"]["text"] == "Hello, Ada"
 
 
 async def test_chunks_progress_and_logs_of_a_program_reach_the_watcher(client: AsyncClient) -> None:

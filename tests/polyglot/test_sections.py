@@ -1,16 +1,20 @@
 """The programs in the sections of `proto/README.md` work, with the commands below them."""
 
+import asyncio
 import re
 import shlex
 from pathlib import Path
 
+import grpc
 import pytest
 
+from integration.client.fake import Fake, batch, started
+from integration.client.test_client_streams import streams
 from integration.documents import Block, blocks_of
 from integration.runnables.hosts import one
 from polyglot.conftest import PATH, PROTO, run
 from polyglot.test_polyglot import build, go_variables
-from polyglot.test_runnables import hosting, serving
+from polyglot.test_runnables import hosting, refusal_of_nothing, serving
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -55,6 +59,18 @@ def packages(language: str, folder: Path, shared_folder: Path) -> dict[str, str]
     return {}
 
 
+def program(language: str, tmp_path: Path, shared_folder: Path) -> tuple[Path, list[str], dict[str, str]]:
+    """Write the program of a section, and return its folder, its commands and their environment."""
+    folder = tmp_path / "src" / "hello"  # where Go wants it
+    folder.mkdir(parents=True)
+    variables = packages(language, folder, shared_folder)
+    commands = prepared(language, folder)
+    if language == "C++":  # another test has compiled what is generated, which takes most of a minute
+        objects = Path(build("cpp", shared_folder)[0]).with_name("*.pb.cc.o")
+        commands = [command.replace("stepwave/v1/*.cc", str(objects)) for command in commands]
+    return folder, commands, variables
+
+
 def node_modules(shared_folder: Path) -> Path:
     return Path(build("node", shared_folder)[1]).with_name("node_modules")
 
@@ -63,22 +79,32 @@ def node_modules(shared_folder: Path) -> Path:
 def test_the_program_of_a_section_prints_what_the_page_says(
     language: str, tmp_path: Path, shared_folder: Path, address: str
 ) -> None:
-    folder = tmp_path / "src" / "hello"  # where Go wants it
-    folder.mkdir(parents=True)
-    variables = packages(language, folder, shared_folder)
-    commands = "\n".join(prepared(language, folder)).replace("127.0.0.1:50051", address)
-    if language == "C++":  # another test has compiled what is generated, which takes most of a minute
-        objects = Path(build("cpp", shared_folder)[0]).with_name("*.pb.cc.o")
-        commands = commands.replace("stepwave/v1/*.cc", str(objects))
+    folder, commands, variables = program(language, tmp_path, shared_folder)
     (printed,) = [block.text for block in section("From another language")]
-    assert run("bash", "-euc", commands, folder=folder, **variables) == printed
+    shown = "\n".join(commands).replace("127.0.0.1:50051", address)
+    assert run("bash", "-euc", shown, folder=folder, **variables) == printed
+
+
+@pytest.mark.parametrize("language", CLIENTS)
+async def test_the_program_of_a_section_exits_with_an_error_if_the_stream_ends_before_the_run(
+    language: str, tmp_path: Path, shared_folder: Path
+) -> None:
+    fake = Fake()
+    fake.execute = streams(batch(started(1)))
+    await fake.start()
+    folder, (*building, start), variables = program(language, tmp_path, shared_folder)
+    commands = "\n".join([*building, f"! {start}"]).replace("127.0.0.1:50051", fake.address)
+    await asyncio.to_thread(run, "bash", "-euc", commands, folder=folder, **variables)
+    assert fake.names == ["ExecuteWorkflow"]
+    await fake.stop()
 
 
 async def test_the_host_of_the_page_serves_a_step(tmp_path: Path, shared_folder: Path) -> None:
     (tmp_path / "node_modules").symlink_to(node_modules(shared_folder))
     (command,) = prepared(HOSTS, tmp_path)
-    *program, shown = shlex.split(command)
-    async with hosting(program, folder=tmp_path) as (address, _):
+    *host, shown = shlex.split(command)
+    async with hosting(host, folder=tmp_path) as (address, _):
+        assert await refusal_of_nothing(address) is grpc.StatusCode.INVALID_ARGUMENT
         entry = (tmp_path / "runnables.toml").read_text().replace(shown, address)
         async with serving(entry, tmp_path) as client:
             assert (await client.run(one("greet", {"name": "Ada"}))).outputs == {"only": {"text": "Hello, Ada"}}

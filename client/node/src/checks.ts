@@ -10,6 +10,12 @@ export function checkNames<Options extends object>(what: string, options: Option
   throw new TypeError(`${what}: there is no option '${unknown}'; known: ${Object.keys(names).join(", ")}`);
 }
 
+/** Return a number of seconds, from 0. */
+export function seconds(name: string, value: number | undefined): number | undefined {
+  if (value === undefined || (Number.isFinite(value) && value >= 0)) return value;
+  throw new RangeError(`${name} is a number of seconds, got ${String(value)}`);
+}
+
 /** Return a whole number, from 0. */
 export function count(name: string, value: number | undefined): number | undefined {
   if (value === undefined || (Number.isInteger(value) && value >= 0 && value < 2 ** 32)) return value;

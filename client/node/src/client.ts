@@ -2,12 +2,12 @@
 
 import { randomInt } from "node:crypto";
 
-import { checkNames, count, type Names } from "./checks.js";
+import { checkNames, count, seconds, type Names } from "./checks.js";
 import { Connection, type ConnectionOptions } from "./connection.js";
 import { duration, enumName, timestamp, toObject, type Message } from "./contract.js";
 import { checked } from "./errors.js";
 import { toResult } from "./events.js";
-import { Link, type CallOptions } from "./link.js";
+import { CALL, Link, type CallOptions } from "./link.js";
 import { RunHandle, watchEvents, type RunOptions } from "./run.js";
 import type {
   Action,
@@ -79,7 +79,6 @@ export interface StepFailure {
 /** A workflow, or the name of a workflow of the server. */
 export type Definition = Workflow | string;
 
-const CALL: Names<CallOptions> = { signal: true, timeout: true };
 const START: Names<StartOptions> = { ...CALL, runId: true, open: true, idleTimeout: true };
 const WATCH: Names<WatchOptions> = { ...CALL, afterSequence: true, kinds: true };
 const WAIT: Names<WaitOptions> = { ...CALL, check: true };
@@ -115,9 +114,9 @@ export class Client implements Disposable {
     checkNames("client", options, CLIENT);
     this.#link = new Link(new Connection(address, options), {
       namespace: options.namespace ?? process.env["STEPWAVE_NAMESPACE"] ?? "",
-      timeout: options.timeout ?? 30,
-      connectTimeout: options.connectTimeout ?? 3,
-      reconnectWindow: options.reconnectWindow ?? 30,
+      timeout: seconds("timeout", options.timeout) ?? 30,
+      connectTimeout: seconds("connectTimeout", options.connectTimeout) ?? 3,
+      reconnectWindow: seconds("reconnectWindow", options.reconnectWindow) ?? 30,
     });
   }
 
@@ -132,14 +131,15 @@ export class Client implements Disposable {
     const { runId, open, idleTimeout } = options;
     const idle_timeout = duration("idleTimeout", idleTimeout);
     const request = { ...runRequest(workflow, input, runId), open, idle_timeout };
-    return this.#run("StartRun", request, options);
+    return this.#run("StartRun", request, callOptions(options));
   }
 
   /** Iterate over the events of a run. Each comes once and in order, even if the connection is lost. */
   watch(runId: string, options: WatchOptions = {}): AsyncGenerator<RunEvent, void> {
     checkNames("watch", options, WATCH);
-    const { signal, timeout } = options;
-    return watchEvents(this.#link, { watch: this.#watch(runId, options), signal, timeout });
+    const { signal } = options;
+    const timeout = seconds("timeout", options.timeout);
+    return watchEvents(this.#link, { watch: this.#watch(runId, options), timeout }, signal);
   }
 
   /** Wait for the end of a run, and return its result. Throws `RunFailed` or `RunCancelled` if it did not succeed. */
@@ -174,9 +174,10 @@ export class Client implements Disposable {
   }
 
   /** Add steps to an open run: those of a workflow. With `seal`, they are the last. */
-  addSteps(runId: string, steps: Workflow, options: CallOptions & { readonly seal?: boolean } = {}): Promise<Run> {
+  async addSteps(runId: string, steps: Workflow, options: CallOptions & { readonly seal?: boolean } = {}): Promise<Run> {
+    checkNames("addSteps", options, { ...CALL, seal: true });
     const request = { run_id: runId, steps: steps.toProto()["steps"], seal: options.seal };
-    return this.#run("AddSteps", request, options);
+    return this.#run("AddSteps", request, callOptions(options));
   }
 
   /** Complete a step of `core.wait` with an answer. */
@@ -265,6 +266,10 @@ export class Client implements Disposable {
   }
 }
 
+function callOptions({ signal, timeout }: CallOptions): CallOptions {
+  return { signal, timeout };
+}
+
 function definition(workflow: Definition): Message {
   return typeof workflow === "string" ? { workflow_name: workflow } : { workflow: workflow.toProto() };
 }
@@ -282,8 +287,8 @@ function filterRequest(filter: RunFilter): Message {
     workflow_name: filter.workflow,
     run_id_prefix: filter.prefix,
     labels: filter.labels,
-    create_time_from: timestamp(filter.since),
-    create_time_before: timestamp(filter.until),
+    create_time_from: timestamp("since", filter.since),
+    create_time_before: timestamp("until", filter.until),
   };
 }
 

@@ -1,12 +1,13 @@
 /** The connection to a server: its address, protection and credentials, and single attempts of calls. */
 
+import { setMaxListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 
 import * as grpc from "@grpc/grpc-js";
 
 import { method, type Message } from "./contract.js";
-import { fromServiceError } from "./errors.js";
+import { fromServiceError, ServerUnavailable, StepwaveError } from "./errors.js";
 
 /** Where a client connects to, and how. Arguments that are not given come from the environment. */
 export interface ConnectionOptions {
@@ -36,21 +37,52 @@ const CHANNEL = {
   "grpc.enable_retries": 0, // the client retries calls itself, within the caller's time limits
 };
 
+const CONNECT_WITHIN = 5_000; // ms for one attempt to connect, as in the Python SDK; gRPC itself has no limit
+const { IDLE, CONNECTING } = grpc.connectivityState;
+
 /** One connection, which its calls share. It is opened with the first call. */
 export class Connection {
   readonly address: string;
-  readonly #client: grpc.Client;
+  readonly #open: () => grpc.Client;
   readonly #token: string;
+  #client: grpc.Client;
+  #closed = false;
 
   /** @throws {TypeError} The address is malformed, or what is sent would be readable on the way. */
   constructor(address: string | undefined, options: ConnectionOptions) {
     this.address = address || process.env["STEPWAVE_SERVER"] || DEFAULT_ADDRESS;
-    this.#token = options.token || process.env["STEPWAVE_TOKEN"] || "";
+    this.#token = checkToken(options.token || process.env["STEPWAVE_TOKEN"] || "");
     const credentials = credentialsOf(options);
     checkAddress(this.address);
     checkProtection(this.address, credentials._isSecure(), this.#token, options.insecure ?? false);
     const proxy = { "grpc.enable_http_proxy": isLocal(this.address) ? 0 : 1 };
-    this.#client = new grpc.Client(this.address, credentials, { ...CHANNEL, ...proxy });
+    this.#open = () => new grpc.Client(this.address, credentials, { ...CHANNEL, ...proxy });
+    this.#client = this.#open();
+  }
+
+  /**
+   * Wait until a call can be sent, or fails at once. It must be awaited before each call.
+   *
+   * @param within The longest time, in milliseconds.
+   * @throws {ServerUnavailable} The server accepts the connection, and says nothing.
+   */
+  async ready(within: number, signal: AbortSignal | undefined): Promise<void> {
+    const deadline = Date.now() + within;
+    for (;;) {
+      signal?.throwIfAborted();
+      if (this.#closed) throw new StepwaveError("this client is closed");
+      const client = this.#client;
+      const channel = client.getChannel();
+      const state = channel.getConnectivityState(true);
+      if (state !== IDLE && state !== CONNECTING) return;
+      const until = Math.min(deadline, Date.now() + CONNECT_WITHIN);
+      if (await changed(channel, state, until, signal)) continue;
+      if (client === this.#client && !this.#closed) {
+        this.#client = this.#open(); // the next attempt is a new connection
+        client.close();
+      }
+      if (Date.now() >= deadline) throw new ServerUnavailable(`no server at ${this.address} (it does not answer)`);
+    }
   }
 
   /** Make a call. `within` is in milliseconds. Rejects with the signal's reason if it aborts. */
@@ -60,15 +92,14 @@ export class Connection {
       const options = { deadline: Date.now() + within };
       const metadata = this.#metadata();
       const answer: grpc.requestCallback<Message> = (error, response) => {
-        signal?.removeEventListener("abort", cancel);
+        forget();
         if (signal?.aborted) reject(signal.reason as Error);
         else if (error) reject(fromServiceError(error, this.address));
         else resolve(response!);
       };
       const types = [requestSerialize, responseDeserialize] as const;
       const call = this.#client.makeUnaryRequest(path, ...types, request, metadata, options, answer);
-      const cancel = () => call.cancel();
-      signal?.addEventListener("abort", cancel);
+      const forget = onAbort(signal, () => call.cancel());
     });
   }
 
@@ -82,6 +113,7 @@ export class Connection {
   }
 
   close(): void {
+    this.#closed = true;
     this.#client.close();
   }
 
@@ -90,6 +122,33 @@ export class Connection {
     if (this.#token) metadata.set("authorization", `Bearer ${this.#token}`);
     return metadata;
   }
+}
+
+/** Wait until the state of a channel is another one, or the signal aborts; false: it is the same at the deadline. */
+function changed(
+  channel: ReturnType<grpc.Client["getChannel"]>,
+  state: grpc.connectivityState,
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const forget = onAbort(signal, () => resolve(true));
+    channel.watchConnectivityState(state, deadline, (error) => {
+      forget();
+      resolve(!error);
+    });
+  });
+}
+
+/** Call a function when a signal aborts, or now if it has. Returns what makes it forget the function. */
+export function onAbort(signal: AbortSignal | undefined, call: (reason: unknown) => void): () => void {
+  if (!signal) return () => undefined;
+  // Each run and call has one listener. Node warns of a leak at eleven, and many runs may share one signal.
+  if (signal instanceof AbortSignal) setMaxListeners(0, signal);
+  const listener = () => call(signal.reason);
+  if (signal.aborted) listener();
+  else signal.addEventListener("abort", listener);
+  return () => signal.removeEventListener("abort", listener);
 }
 
 /** The messages of one streaming call, read one by one. A slow reader slows the call, by HTTP/2's flow control. */
@@ -152,6 +211,13 @@ function credentialsOf(options: ConnectionOptions): grpc.ChannelCredentials {
   if ((certificate === null) !== (key === null)) throw new TypeError("clientCert and clientKey belong together: give both");
   const wanted = options.tls ?? (authority !== null || certificate !== null);
   return wanted ? grpc.credentials.createSsl(authority, key, certificate) : grpc.credentials.createInsecure();
+}
+
+/** Return a token without the white space around it. The error does not show the token. */
+function checkToken(token: string): string {
+  const stripped = token.trim();
+  if (/^[\x21-\x7e]*$/.test(stripped)) return stripped;
+  throw new TypeError("the token has characters that no token has");
 }
 
 function checkAddress(address: string): void {

@@ -4,6 +4,7 @@ import * as loader from "@grpc/proto-loader";
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { fileURLToPath } from "node:url";
 
+import { seconds as checkSeconds } from "./checks.js";
 import { fromPayload } from "./values.js";
 
 /** A message as `@grpc/proto-loader` reads and writes it: the names of its fields are those of the `.proto` files. */
@@ -64,17 +65,18 @@ export function toObject(name: string, message: Message): Message {
 }
 
 /** Turn a number of seconds into a `google.protobuf.Duration`. */
-export function duration(name: string, seconds: number | undefined): Message | undefined {
+export function duration(name: string, value: number | undefined): Message | undefined {
+  const seconds = checkSeconds(name, value);
   if (seconds === undefined) return undefined;
-  if (!Number.isFinite(seconds) || seconds < 0) throw new RangeError(`${name} is a number of seconds, got ${seconds}`);
   const whole = Math.floor(seconds);
   const nanos = Math.round((seconds - whole) * 1e9);
   return nanos === 1e9 ? { seconds: whole + 1, nanos: 0 } : { seconds: whole, nanos };
 }
 
 /** Turn a `Date` into a `google.protobuf.Timestamp`. */
-export function timestamp(date: Date | undefined): Message | undefined {
+export function timestamp(name: string, date: Date | undefined): Message | undefined {
   if (date === undefined) return undefined;
+  if (!(date instanceof Date) || Number.isNaN(date.getTime())) throw new TypeError(`${name} is a valid Date`);
   const seconds = Math.floor(date.getTime() / 1000);
   return { seconds, nanos: (date.getTime() - seconds * 1000) * 1e6 };
 }

@@ -20,7 +20,6 @@ export interface FollowOptions {
   readonly execute?: Message | undefined;
   /** The longest that the run may take, in seconds. */
   readonly timeout?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** The events of one run. */
@@ -36,7 +35,8 @@ export class Follower {
   #backoff: Backoff;
   #last: number;
   #received = false;
-  #stream: MessageStream | undefined;
+  #stream: Promise<MessageStream> | undefined;
+  readonly #stop = new AbortController();
 
   constructor(link: Link, options: FollowOptions) {
     this.#link = link;
@@ -44,13 +44,17 @@ export class Follower {
     this.#last = (options.watch["after_sequence"] as number | undefined) ?? 0;
     this.#deadline = options.timeout === undefined ? undefined : now() + options.timeout;
     this.#backoff = new Backoff(link.settings.connectTimeout);
-    if (!options.signal?.aborted) this.#current();
+  }
+
+  /** Open the first stream, which starts the run if there is an `execute` request. Idempotent. `read` has the errors. */
+  open(): void {
+    this.#current().catch(() => undefined);
   }
 
   /** Return the messages of the next events, at least one; none after the last. */
   async read(): Promise<readonly Message[]> {
     while (!this.ended) {
-      this.#options.signal?.throwIfAborted();
+      this.#stop.signal.throwIfAborted();
       const found = await this.#attempt();
       if (found.message) {
         const events = this.#take(found.message);
@@ -62,40 +66,45 @@ export class Follower {
     return [];
   }
 
-  /** Free the stream. Idempotent. */
-  close(): void {
-    if (this.ended) this.#stream?.finish();
-    else this.#stream?.cancel();
+  /** Free the stream, and open no other: reads reject with the reason. Idempotent. */
+  close(reason: unknown): void {
+    this.#stop.abort(reason);
+    this.#free();
+  }
+
+  #free(): void {
+    this.#stream?.then((stream) => (this.ended ? stream.finish() : stream.cancel())).catch(() => undefined);
     this.#stream = undefined;
   }
 
   async #attempt(): Promise<{ message?: Message | undefined; lost?: ServerUnavailable | LimitExceeded }> {
-    const { signal } = this.#options;
-    const stream = this.#current();
-    const abort = () => stream.cancel();
-    signal?.addEventListener("abort", abort);
     try {
+      const stream = await this.#current();
       return { message: await stream.read() };
     } catch (error) {
-      signal?.throwIfAborted();
+      this.#stop.signal.throwIfAborted();
       if (error instanceof ServerUnavailable) return { lost: error };
-      if (error instanceof LimitExceeded && !this.#received && error.retryAfter !== undefined) return { lost: error };
+      if (error instanceof LimitExceeded && error.retryAfter !== undefined) return { lost: error };
       throw this.#refused(error);
-    } finally {
-      signal?.removeEventListener("abort", abort);
     }
   }
 
-  #current(): MessageStream {
-    if (!this.#stream) {
-      const left = this.#timeLeft();
-      const { execute, watch } = this.#options;
-      const first = execute !== undefined && !this.#received;
-      const request = first ? execute : { ...watch, after_sequence: this.#last };
-      this.attached = true;
-      this.#stream = this.#link.connection.stream(first ? "ExecuteWorkflow" : "WatchRun", request, left && left * 1000);
-    }
+  #current(): Promise<MessageStream> {
+    this.#stream ??= this.#begin();
     return this.#stream;
+  }
+
+  async #begin(): Promise<MessageStream> {
+    const { connection } = this.#link;
+    const within = Math.min(this.#backoff.begin(), this.#timeLeft() ?? Infinity);
+    await connection.ready(within * 1000, this.#stop.signal);
+    this.#stop.signal.throwIfAborted();
+    const left = this.#timeLeft();
+    const { execute, watch } = this.#options;
+    const first = execute !== undefined && !this.#received;
+    const request = first ? execute : { ...watch, after_sequence: this.#last };
+    this.attached = true;
+    return connection.stream(first ? "ExecuteWorkflow" : "WatchRun", request, left && left * 1000);
   }
 
   #take(message: Message): readonly Message[] {
@@ -139,14 +148,14 @@ export class Follower {
   }
 
   async #pause(error: ServerUnavailable | LimitExceeded | undefined): Promise<void> {
-    this.close();
+    this.#free();
     const next = this.#backoff.next(error);
     const left = this.#timeLeft();
     if (next === undefined) {
       this.attached = false; // the server cancels the run itself when its reconnect window has passed
       throw this.#givenUp(error);
     }
-    await pause(left === undefined ? next : Math.min(next, left), this.#options.signal);
+    await pause(left === undefined ? next : Math.min(next, left), this.#stop.signal);
   }
 
   #givenUp(error: ServerUnavailable | LimitExceeded | undefined): StepwaveError {

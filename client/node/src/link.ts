@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { checkNames, seconds, type Names } from "./checks.js";
 import type { Connection } from "./connection.js";
 import type { Message } from "./contract.js";
 import { DeadlineExceeded, LimitExceeded, ServerUnavailable } from "./errors.js";
@@ -21,8 +22,12 @@ export interface CallOptions {
   readonly timeout?: number | undefined;
 }
 
+/** The names of the options of calls. */
+export const CALL: Names<CallOptions> = { signal: true, timeout: true };
+
 const FIRST_PAUSE = 0.1;
 const LONGEST_PAUSE = 5;
+const SHORTEST_ATTEMPT = 1; // to connect, also with a window of 0
 
 /** Return the time of a monotonic clock, in seconds. */
 export function now(): number {
@@ -45,6 +50,12 @@ export class Backoff {
   #since: number | undefined;
 
   constructor(readonly window: number) {}
+
+  /** Begin the window unless it has begun, and return how long an attempt may take to connect, in seconds. */
+  begin(): number {
+    this.#since ??= now();
+    return Math.max(SHORTEST_ATTEMPT, this.#since + this.window - now());
+  }
 
   /** Return how long to wait before the next try; `undefined`: the window has passed, or no other try would succeed. */
   next(error: ServerUnavailable | LimitExceeded | undefined): number | undefined {
@@ -73,19 +84,21 @@ export class Link {
 
   /** Make a call, and retry it while the server does not answer. All calls of the contract may be retried. */
   async call(name: string, request: Message, options: CallOptions = {}): Promise<Message> {
-    const { signal, timeout = this.settings.timeout } = options;
+    checkNames(name, options, CALL);
+    const { signal } = options;
+    const timeout = seconds("timeout", options.timeout) ?? this.settings.timeout;
     const deadline = now() + timeout;
     const backoff = new Backoff(this.settings.connectTimeout);
     const addressed = { namespace: this.settings.namespace, ...request };
     for (let left = timeout; left > 0; left = deadline - now()) {
-      signal?.throwIfAborted();
       try {
-        return await this.connection.unary(name, addressed, left * 1000, signal);
+        await this.connection.ready(Math.min(left, backoff.begin()) * 1000, signal);
+        return await this.connection.unary(name, addressed, Math.max(0, deadline - now()) * 1000, signal);
       } catch (error) {
         if (!(error instanceof ServerUnavailable || error instanceof LimitExceeded)) throw error;
         const next = backoff.next(error);
         if (next === undefined) throw error;
-        await pause(Math.min(next, left), signal);
+        await pause(Math.min(next, Math.max(0, deadline - now())), signal);
       }
     }
     throw new DeadlineExceeded(`${name}: no answer from ${this.connection.address} in time`);

@@ -1,14 +1,16 @@
 /** Handles of runs that a client follows: to iterate over their events, and to await. */
 
-import { checkNames, type Names } from "./checks.js";
+import { checkNames, seconds, type Names } from "./checks.js";
+import { onAbort } from "./connection.js";
 import { duration, toObject, type Message } from "./contract.js";
 import { checked, StepwaveError } from "./errors.js";
 import { toEvent, toResult } from "./events.js";
 import { Follower, type FollowOptions } from "./follow.js";
-import type { CallOptions, Link } from "./link.js";
+import { pause, type CallOptions, type Link } from "./link.js";
 import type { Run, RunEvent, RunResult } from "./types.js";
 
-const CANCEL_WITHIN = 5; // seconds; the caller is leaving, and waits for this
+const CANCEL_WITHIN = 5; // seconds for the cancel when the caller leaves
+const LEAVE_WITHIN = 1; // seconds that the caller waits for it
 
 export interface RunOptions {
   /** The run's id. Default: a new one that begins with the workflow's name. */
@@ -24,14 +26,20 @@ export interface RunOptions {
 const RUN: Names<RunOptions> = { runId: true, signal: true, timeout: true, check: true };
 
 /** The events of a watched run. Leaving the loop does not affect the run. */
-export async function* watchEvents(link: Link, options: FollowOptions): AsyncGenerator<RunEvent, void> {
+export async function* watchEvents(
+  link: Link,
+  options: FollowOptions,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<RunEvent, void> {
   const follower = new Follower(link, options);
+  const forget = onAbort(signal, (reason) => follower.close(reason));
   try {
     for (let messages = await follower.read(); messages.length > 0; messages = await follower.read()) {
       for (const message of messages) yield toEvent(message);
     }
   } finally {
-    follower.close();
+    forget();
+    follower.close(undefined);
   }
 }
 
@@ -52,8 +60,7 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
   readonly runId: string;
   readonly #link: Link;
   readonly #check: boolean;
-  readonly #signal: AbortSignal | undefined;
-  readonly #abort = () => void this.leave();
+  #forget: () => void = () => undefined;
   readonly #follower: Follower;
   readonly #events: RunEvent[] = [];
   #iterating = false;
@@ -71,10 +78,14 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
     const { namespace, reconnectWindow } = link.settings;
     const execute = { ...request, namespace, reconnect_window: duration("reconnectWindow", reconnectWindow) };
     const watch = { namespace, run_id: this.runId, attach: true };
-    const { signal, timeout } = options;
-    this.#signal = signal;
-    this.#follower = new Follower(link, { watch, execute, signal, timeout });
-    signal?.addEventListener("abort", this.#abort);
+    const { signal } = options;
+    const timeout = seconds("timeout", options.timeout);
+    this.#follower = new Follower(link, { watch, execute, timeout });
+    this.#forget = onAbort(signal, (reason) => {
+      this.#follower.close(reason);
+      void this.leave();
+    });
+    this.#follower.open();
   }
 
   /** The run's result, whatever its state; `undefined`: its last event has not been read. */
@@ -97,7 +108,7 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
     }
   }
 
-  /** Free the stream, and cancel the run if it may still be under way. Idempotent. */
+  /** Free the stream, and cancel the run if it may still be under way; wait for at most a second for that. Idempotent. */
   leave(): Promise<void> {
     this.#left ??= this.#leave();
     return this.#left;
@@ -153,8 +164,6 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
 
   async #read(): Promise<void> {
     try {
-      this.#signal?.throwIfAborted();
-      if (this.#left) throw this.#leftEarly();
       this.#keep(await this.#follower.read());
     } catch (error) {
       this.#failure = { error };
@@ -172,12 +181,15 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
   async #leave(): Promise<void> {
     const underWay = this.#follower.attached;
     this.#follower.attached = false;
-    this.#signal?.removeEventListener("abort", this.#abort);
+    this.#forget();
     // The stream first: a start that is still on its way ends with it, so it cannot arrive after the cancel.
-    this.#follower.close();
+    this.#follower.close(this.#leftEarly());
     if (!underWay) return;
     // If this fails, the server cancels the run once the reconnect window has passed.
-    await this.#cancel("its caller left before the end", { timeout: CANCEL_WITHIN }).catch(() => undefined);
+    const cancel = this.#cancel("its caller left before the end", { timeout: CANCEL_WITHIN }).catch(() => undefined);
+    const waiting = new AbortController();
+    await Promise.race([cancel, pause(LEAVE_WITHIN, waiting.signal).catch(() => undefined)]);
+    waiting.abort();
   }
 
   async #cancel(reason: string, options: CallOptions): Promise<Run> {

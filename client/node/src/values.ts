@@ -10,10 +10,17 @@ export type Value = Json | Bytes;
 
 /** Bytes that are not JSON, and their media type. */
 export class Bytes {
+  readonly data: Uint8Array;
+
+  /** @throws {TypeError} The data are no bytes, such as a string: `new TextEncoder().encode(text)` gives its bytes. */
   constructor(
-    readonly data: Uint8Array,
+    data: Uint8Array | ArrayBuffer,
     readonly contentType: string = "application/octet-stream",
-  ) {}
+  ) {
+    const bytes: unknown = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError("Bytes takes a Uint8Array or an ArrayBuffer");
+    this.data = bytes;
+  }
 }
 
 /** What a value is taken from, as the fields of a `Binding`. */
@@ -64,6 +71,7 @@ export function withDefault(reference: Reference, value: Json): Bound {
 /** Return a reference to a value of a workflow. */
 export function reference(owner: unknown, make: (pointer: string) => Source, pointer = ""): Reference {
   const handler: ProxyHandler<object> = {
+    ownKeys: refuse, // by a spread, `Object.keys` or `JSON.stringify`, which would lose the reference
     get(_, key) {
       if (key === SOURCE) return new Bound(make(pointer), owner);
       if (key === Symbol.toPrimitive) return refuse;

@@ -67,3 +67,14 @@ test("an address is no URL", () => {
   assert.throws(() => new Client("http://localhost:50051"), /HOST:PORT/);
   assert.throws(() => new Client("localhost"), /HOST:PORT/);
 });
+
+test("a token is stripped of white space, and no error shows it", async () => {
+  const server = await serve(["--journal", "memory", "--access", accessFile()]);
+  const client = new Client(server.address, { token: " secret-token\n" });
+  assert.deepEqual((await client.run(echo())).outputs, { a: 1 });
+  client.close();
+  await server.kill();
+  assert.throws(() => new Client(server.address, { token: "secret\ntoken" }), (error: Error) => {
+    return error instanceof TypeError && !error.message.includes("secret");
+  });
+});

@@ -221,3 +221,16 @@ test("the server tells its actions and what it serves", async () => {
   assert.deepEqual([info.engine, info.journal, info.limits["defaultStepTimeout"]], ["local", "memory", 600]);
   assert.deepEqual(await all(client.workflows()), []);
 });
+
+test("many runs and calls share a signal without a warning", async () => {
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on("warning", warn);
+  const { signal } = new AbortController();
+  const flow = new Workflow("shared");
+  flow.step("a", "core.echo", 1);
+  await Promise.all(Array.from({ length: 50 }, () => client.run(flow, null, { signal })));
+  await Promise.all(Array.from({ length: 50 }, () => client.serverInfo({ signal })));
+  process.removeListener("warning", warn);
+  assert.deepEqual(warnings, []);
+});

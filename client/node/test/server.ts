@@ -8,6 +8,8 @@ export interface Server {
   readonly address: string;
   /** End the server at once, without a clean-up, and wait for its end. */
   kill(): Promise<void>;
+  /** Send the server a signal. */
+  signal(name: NodeJS.Signals): void;
 }
 
 /** Start a server, and return when it listens. */
@@ -26,6 +28,9 @@ export async function serve(options: readonly string[] = ["--journal", "memory"]
     async kill() {
       child.kill("SIGKILL");
       await ended;
+    },
+    signal(name) {
+      child.kill(name);
     },
   };
 }

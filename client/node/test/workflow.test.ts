@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { cel, secret, StepHandle, Workflow, type Input } from "stepwave";
+import { Bytes, cel, Client, secret, StepHandle, StepwaveError, Workflow, type Input } from "stepwave";
 
 const flow = new Workflow("flow");
 
@@ -41,6 +41,9 @@ test("an input that JSON cannot hold is refused with its place", () => {
 
 test("a reference is no value of JavaScript", () => {
   assert.throws(() => `${flow.input["city"]}`, /a reference has no value yet/);
+  for (const lose of [(value: object) => ({ ...value, x: 1 }), Object.keys, JSON.stringify]) {
+    assert.throws(() => lose(flow.input), { name: "TypeError", message: /a reference has no value yet/ });
+  }
 });
 
 test("steps and references of another workflow are refused", () => {
@@ -60,4 +63,44 @@ test("what the contract does not have is refused, and not dropped", () => {
   assert.throws(step({ fallback: { values: 1 } }), /fallback: there is no option 'values'/);
   assert.throws(() => flow.forEach("c", { over: [1] }), /give an action or a workflow/);
   assert.throws(() => flow.forEach("c", { over: flow.item, action: "core.echo" }), /over is a list/);
+});
+
+test("bytes are a Uint8Array or an ArrayBuffer, and nothing else", () => {
+  assert.deepEqual([...new Bytes(Uint8Array.of(1, 2).buffer).data], [1, 2]);
+  for (const value of ["hi", undefined, [1, 2]]) {
+    assert.throws(() => new Bytes(value as unknown as Uint8Array), { name: "TypeError", message: /takes a Uint8Array/ });
+  }
+});
+
+test("times that are no numbers of seconds are refused before anything is sent", async () => {
+  const client = new Client("127.0.0.1:1");
+  for (const value of [NaN, "0.3", -1]) {
+    const timeout = value as number;
+    const refused = { name: "RangeError", message: /is a number of seconds/ };
+    for (const name of ["timeout", "connectTimeout", "reconnectWindow"]) {
+      assert.throws(() => new Client("127.0.0.1:1", { [name]: timeout }), refused);
+    }
+    assert.throws(() => client.run(flow, null, { timeout }), refused);
+    await assert.rejects(client.get("x", { timeout }), refused);
+    await assert.rejects(client.wait("x", { timeout }), refused);
+  }
+  client.close();
+});
+
+test("options that a call does not have and dates that are none are refused", async () => {
+  const client = new Client("127.0.0.1:1");
+  await assert.rejects(client.get("x", { timeOut: 1 } as object), /there is no option 'timeOut'/);
+  await assert.rejects(client.addSteps("x", flow, { sealed: true } as object), /there is no option 'sealed'/);
+  assert.throws(() => client.runs({ since: new Date("no") }), { name: "TypeError", message: /since is a valid Date/ });
+  client.close();
+});
+
+test("calls of a closed client reject with an error of the package", async () => {
+  const client = new Client("127.0.0.1:1");
+  client.close();
+  for (const call of [client.run("echo"), client.get("x")]) {
+    await assert.rejects(Promise.resolve(call), (error: Error) => {
+      return error instanceof StepwaveError && error.message === "this client is closed";
+    });
+  }
 });

@@ -84,7 +84,7 @@ class Follower:
             except ServerUnavailable as error:
                 lost = error
             except LimitExceeded as error:
-                if self._received or error.retry_after is None:
+                if error.retry_after is None:
                     self._refused(error)
                     raise
                 lost = error

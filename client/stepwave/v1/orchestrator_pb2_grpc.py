@@ -45,9 +45,10 @@ class OrchestratorServiceStub(object):
     3. At `run_finished` the run has ended. Stop.
     4. The stream is lost if it ends earlier: without an error, with `UNAVAILABLE`, or with `INTERNAL` without a `google.rpc.ErrorInfo`
     (a proxy has reset it). Call `WatchRun` with the `run_id`, `after_sequence` set to the kept sequence, and `attach`. Repeat it while
-    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s). After the `reconnect_window`, the run is cancelled. Then
-    continue with 2. The new stream begins with the first numbered event that was not read: none is missed, and none comes twice.
-    5. If `ExecuteWorkflow` is lost before its first message, repeat it unchanged instead. It starts the run, or joins it.
+    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s), or with `RESOURCE_EXHAUSTED` and a `google.rpc.RetryInfo`,
+    after its delay. After the `reconnect_window`, the run is cancelled. Then continue with 2. The new stream begins with the first
+    numbered event that was not read: none is missed, and none comes twice.
+    5. If `ExecuteWorkflow` is lost, or fails in one of these ways, before its first message, repeat it unchanged instead. It starts the run, or joins it.
     6. Any other error is final. `NOT_FOUND` means that the run was deleted, or lost with a journal in memory.
 
     Transient events that were missed are not sent again, except chunks: a new stream begins with the chunks of running attempts so far, up
@@ -173,9 +174,10 @@ class OrchestratorServiceServicer(object):
     3. At `run_finished` the run has ended. Stop.
     4. The stream is lost if it ends earlier: without an error, with `UNAVAILABLE`, or with `INTERNAL` without a `google.rpc.ErrorInfo`
     (a proxy has reset it). Call `WatchRun` with the `run_id`, `after_sequence` set to the kept sequence, and `attach`. Repeat it while
-    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s). After the `reconnect_window`, the run is cancelled. Then
-    continue with 2. The new stream begins with the first numbered event that was not read: none is missed, and none comes twice.
-    5. If `ExecuteWorkflow` is lost before its first message, repeat it unchanged instead. It starts the run, or joins it.
+    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s), or with `RESOURCE_EXHAUSTED` and a `google.rpc.RetryInfo`,
+    after its delay. After the `reconnect_window`, the run is cancelled. Then continue with 2. The new stream begins with the first
+    numbered event that was not read: none is missed, and none comes twice.
+    5. If `ExecuteWorkflow` is lost, or fails in one of these ways, before its first message, repeat it unchanged instead. It starts the run, or joins it.
     6. Any other error is final. `NOT_FOUND` means that the run was deleted, or lost with a journal in memory.
 
     Transient events that were missed are not sent again, except chunks: a new stream begins with the chunks of running attempts so far, up
@@ -460,9 +462,10 @@ class OrchestratorService(object):
     3. At `run_finished` the run has ended. Stop.
     4. The stream is lost if it ends earlier: without an error, with `UNAVAILABLE`, or with `INTERNAL` without a `google.rpc.ErrorInfo`
     (a proxy has reset it). Call `WatchRun` with the `run_id`, `after_sequence` set to the kept sequence, and `attach`. Repeat it while
-    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s). After the `reconnect_window`, the run is cancelled. Then
-    continue with 2. The new stream begins with the first numbered event that was not read: none is missed, and none comes twice.
-    5. If `ExecuteWorkflow` is lost before its first message, repeat it unchanged instead. It starts the run, or joins it.
+    it fails with `UNAVAILABLE`, with growing pauses (such as 0.1 s to 2 s), or with `RESOURCE_EXHAUSTED` and a `google.rpc.RetryInfo`,
+    after its delay. After the `reconnect_window`, the run is cancelled. Then continue with 2. The new stream begins with the first
+    numbered event that was not read: none is missed, and none comes twice.
+    5. If `ExecuteWorkflow` is lost, or fails in one of these ways, before its first message, repeat it unchanged instead. It starts the run, or joins it.
     6. Any other error is final. `NOT_FOUND` means that the run was deleted, or lost with a journal in memory.
 
     Transient events that were missed are not sent again, except chunks: a new stream begins with the chunks of running attempts so far, up

@@ -59,6 +59,9 @@ def _is_address(address: str) -> str:
     return address
 
 
+NO_SCHEMA = "is no JSON Schema: "
+
+
 def _is_action(name: str) -> str:
     if not NAME.fullmatch(name):
         raise _refuse(f"must be the name of an action, of the form {NAME.pattern}")
@@ -82,7 +85,7 @@ def _to_schema(value: object) -> object:
     if isinstance(value, dict):
         value = json.dumps(value, default=str)
     if isinstance(value, str) and (problem := schema_problem(value)):
-        raise _refuse(f"is no JSON Schema: {problem}")
+        raise _refuse(problem if problem.startswith(NO_SCHEMA) else f"{NO_SCHEMA}{problem}")
     return value
 
 
@@ -167,7 +170,25 @@ def parse_runnables(text: str, path: Path) -> tuple[Runnable, ...]:
         raise RunnablesError("\n".join(f"{path}: {_problem(detail)}" for detail in details)) from None
     except (ValueError, RecursionError) as error:  # not TOML, or too deep
         raise RunnablesError(f"{path}: {error}") from None
+    _check_names(found, path)
     return tuple(_runnable(name, it, path.parent) for name, it in found.runnables.items())
+
+
+def _check_names(found: _File, path: Path) -> None:
+    """Check that no two services have an action of the same name.
+
+    Raises:
+        RunnablesError: Two have.
+    """
+    owners: dict[str, str] = {}
+    pairs = [(name, action) for name, it in found.runnables.items() for action in it.actions]
+    problems = [
+        f"{path}: runnables.{name}.actions.{action}: runnables.{other} has an action of this name, too"
+        for name, action in pairs
+        if (other := owners.setdefault(action, name)) != name
+    ]
+    if problems:
+        raise RunnablesError("\n".join(problems))
 
 
 def runnable_table(name: str, address: str, actions: Iterable[KnownAction], *, tls: bool) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 
 import grpc
 
@@ -68,11 +69,26 @@ def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentia
     Raises:
         ListenError: The address cannot be bound.
     """
+    if listen.startswith("unix:") and _is_served(listen.removeprefix("unix:")):
+        raise ListenError(f"cannot listen at {listen}: it is in use")  # gRPC would replace the file
     try:
         port = server.add_insecure_port(listen) if credentials is None else server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         raise ListenError(f"cannot listen at {listen}: is it in use, or not an address of this machine?") from error
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _is_served(path: str) -> bool:
+    """Return whether a process listens at a socket. The file that a dead process left is free."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path.removeprefix("//"))
+        except BlockingIOError:  # it has too many connections to accept
+            return True
+        except OSError:
+            return False
+    return True
 
 
 async def start(server: grpc.aio.Server) -> None:

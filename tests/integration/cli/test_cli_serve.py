@@ -38,6 +38,20 @@ def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
         assert Shell(f"unix:{tmp_path}/s").run("runs").returncode == 0
 
 
+def test_a_unix_socket_that_is_in_use_is_refused_and_stays(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s"
+    with Shell().start("serve", "--listen", address) as server:
+        server.wait_for_output("unix:")
+        for command in (("serve",), ("host", "tools")):
+            done = Shell().run(*command, "--listen", address)
+            assert (done.returncode, done.stderr) == (2, f"cannot listen at {address}: it is in use\n")
+        assert Shell(address).run("runs").returncode == 0
+        server.process.kill()
+        server.process.wait()
+    with Shell().start("serve", "--listen", address) as server:  # the file that was left is replaced
+        assert server.wait_for_output("unix:") == f"{address}\n"
+
+
 def test_after_sigterm_it_exits_when_its_runs_have_ended() -> None:
     with serving("--actions", "tools", "--drain-timeout", "0") as (address, server):
         with Shell(address).start("run", "flows/holding.yaml") as run:

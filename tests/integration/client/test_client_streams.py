@@ -7,7 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import duration_pb2
 from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
@@ -66,6 +68,24 @@ async def test_a_stream_that_is_closed_before_the_end_is_resumed(fake: Fake, cli
     async with client.run("w", run_id="r") as run:
         assert [event.sequence async for event in run] == [1, 2]
     assert fake.names == ["ExecuteWorkflow", "WatchRun"]
+
+
+async def test_a_resume_that_meets_a_limit_is_tried_again_when_the_server_says(fake: Fake, client: AsyncClient) -> None:
+    resumed = streams(batch(run_finished(2)))
+
+    async def full(_: Message, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
+        fake.watch = resumed
+        status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=1000)))
+        details = (("grpc-status-details-bin", status.SerializeToString()),)
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams", details)
+        yield pb.WatchRunResponse()
+
+    fake.execute = streams(batch(started(1)), then=disconnect)
+    fake.watch = full
+    async with client.run("w", run_id="r") as run:
+        assert [event.sequence async for event in run] == [1, 2]
+    assert fake.names == ["ExecuteWorkflow", "WatchRun", "WatchRun"]
 
 
 async def test_leaving_a_run_early_cancels_it_and_frees_its_stream(fake: Fake, client: AsyncClient) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+from google.protobuf import duration_pb2
 
 from integration.durable.server_process import free_address
 from integration.runnables.conftest import Connect
@@ -24,7 +25,7 @@ from integration.runnables.fake_host import (
 from integration.runnables.hosts import failure_of, hosting, one
 from integration.server.raw_client import GUARD
 from stepwave import AsyncClient, FailureReason
-from stepwave.v1 import payload_pb2, runnable_pb2
+from stepwave.v1 import payload_pb2, run_pb2, runnable_pb2
 from stepwave_server.actions.runnables import connection
 
 ERROR = FailureReason.ACTION_ERROR
@@ -100,6 +101,19 @@ async def test_a_failure_of_a_reason_that_is_not_known_is_one_of_the_action(
     fake.says = [failure(77, "new")]
     found = await failure_of(client, one("add"))
     assert (found.reason, found.message) == (ERROR, "new")
+
+
+async def test_a_failure_without_a_message_gets_one(client: AsyncClient, fake: FakeHost) -> None:
+    fake.says = [failure(7, "")]
+    assert (await failure_of(client, one("add"))).message.endswith(": it failed without a message")
+
+
+async def test_a_wait_that_is_negative_is_none(client: AsyncClient, fake: FakeHost) -> None:
+    wait = duration_pb2.Duration(seconds=-5)
+    reason = run_pb2.FAILURE_REASON_RATE_LIMITED
+    refused = run_pb2.Failure(reason=reason, message="no", retryable=True, retry_after=wait)
+    fake.says = [runnable_pb2.StreamResponse(failure=refused)]
+    assert (await failure_of(client, one("add"))).retry_after is None
 
 
 async def test_an_answer_counts_although_the_stream_stays_open(

@@ -69,6 +69,7 @@ const actions = new Map(Object.entries({
 /** Run the attempt of a call. Return its outcome, or throw the status of a call that cannot be accepted. */
 async function outcomeOf(call, send) {
   const { attempt } = call.request;
+  if (!attempt?.input) throw { code: grpc.status.INVALID_ARGUMENT, details: "an attempt has an input" };
   const action = actions.get(attempt.action);
   if (!action) throw { code: grpc.status.NOT_FOUND, details: `unknown action "${attempt.action}"` };
   const interruption = new AbortController();

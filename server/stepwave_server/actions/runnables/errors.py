@@ -89,11 +89,12 @@ def failed_attempt(runnable: Runnable, failure: Failure) -> ActionFailed:
         room -= len(key.encode()) + len(value.encode())
         if room >= 0:
             details.setdefault(key, value)
+    wait = failure.retry_after
     return ActionFailed(
         failure.reason,
-        failure.message,
+        failure.message or f'"{runnable.name}" at {runnable.address}: it failed without a message',
         retryable=failure.retryable,
-        retry_after=failure.retry_after,
+        retry_after=None if wait is None or wait < 0 else wait,
         details=details,
     )
 

@@ -131,6 +131,9 @@ type host struct {
 // Stream runs an attempt.
 func (host) Stream(request *stepwave.StreamRequest, stream stepwave.RunnableService_StreamServer) error {
 	attempt := request.GetAttempt()
+	if attempt.GetInput() == nil {
+		return status.Error(codes.InvalidArgument, "an attempt has an input")
+	}
 	run, known := actions[attempt.GetAction()]
 	if !known {
 		return status.Errorf(codes.NotFound, "unknown action %q", attempt.GetAction())

@@ -123,6 +123,16 @@ def test_a_malformed_entry_is_refused_by_name(entry: str, problem: str) -> None:
     assert found.startswith(problem)
 
 
+def test_a_schema_that_is_none_is_told_once() -> None:
+    (found,) = problems('[runnables.a]\naddress = "a:1"\nactions.b.input_schema = {type = "strin"}')
+    assert found.startswith("runnables.a.actions.b.input_schema: is no JSON Schema: /type: 'strin' is not valid")
+
+
+def test_an_action_of_two_services_is_refused_with_the_file() -> None:
+    text = '[runnables.a]\naddress = "a:1"\nactions = ["x"]\n[runnables.b]\naddress = "b:1"\nactions = ["x"]'
+    assert problems(text) == ["runnables.b.actions.x: runnables.a has an action of this name, too"]
+
+
 def test_all_problems_are_named() -> None:
     text = '[runnables.a]\naddress = "a"\n[runnables."b c"]\naddress = "b:1"\n[runables.d]\naddress = "d:1"'
     assert len(problems(text)) == 3
