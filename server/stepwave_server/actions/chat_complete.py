@@ -62,7 +62,8 @@ def chat_complete(outbound: Outbound) -> Callable[..., object]:
     ) -> AsyncIterator[str | Answer]:
         """Ask a chat model, and stream the text of its answer; not idempotent: each attempt asks again.
 
-        The output has `text`, `tool_calls` (with `id`, `name` and `arguments`), `finish_reason`, `usage` and `model`.
+        The output has `text`, `refusal`, `tool_calls` (with `id`, `name` and `arguments`), `finish_reason`, `usage` and
+        `model`.
         """
         content = _content(_parameters(model, messages, tools, options or {}), outbound.max_bytes)
         usual = {

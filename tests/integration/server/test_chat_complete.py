@@ -87,6 +87,7 @@ async def test_tokens_are_chunks_and_the_output_has_the_usage(client: RawClient,
     assert chunks(events) == ["Good ", "day"]
     assert output(events) == {
         "text": "Good day",
+        "refusal": None,
         "tool_calls": [],
         "finish_reason": "stop",
         "usage": USAGE,
@@ -144,6 +145,63 @@ async def test_tool_calls_are_data(client: RawClient, service: HttpService) -> N
     ]
 
 
+def _call(call_id: str, arguments: object, **more: object) -> dict[str, object]:
+    return {"id": call_id, "function": {"name": call_id, "arguments": arguments}, **more}
+
+
+@pytest.mark.parametrize("more", [{}, {"index": None}, {"index": 0}], ids=["no index", "null", "the same"])
+async def test_another_id_is_another_tool_call(
+    client: RawClient, service: HttpService, more: dict[str, object]
+) -> None:
+    parts = [delta(tool_calls=[_call(name, f'{{"of": "{name}"}}', **more)]) for name in "ab"]
+    service.handlers[PATH] = streamed(*parts, delta("tool_calls"), DONE)
+    calls = output(await ask(client, service))["tool_calls"]
+    assert calls == [{"id": name, "name": name, "arguments": {"of": name}} for name in "ab"]
+
+
+async def test_arguments_may_be_the_object_itself(client: RawClient, service: HttpService) -> None:
+    service.handlers[PATH] = streamed(delta(tool_calls=[_call("a", {"x": 1})]), delta("tool_calls"), DONE)
+    assert output(await ask(client, service))["tool_calls"] == [{"id": "a", "name": "a", "arguments": {"x": 1}}]
+
+
+@pytest.mark.parametrize("written", ["[" * 150 + "]" * 150, f'{{"n": {"9" * 5_000}}}'], ids=["deep", "a long number"])
+async def test_arguments_that_an_output_cannot_hold_stay_a_text(
+    client: RawClient, service: HttpService, written: str
+) -> None:
+    service.handlers[PATH] = streamed(delta(tool_calls=[_call("a", written)]), delta("tool_calls"), DONE)
+    assert output(await ask(client, service))["tool_calls"] == [{"id": "a", "name": "a", "arguments": written}]
+
+
+async def test_a_refusal_is_in_the_output(client: RawClient, service: HttpService) -> None:
+    service.handlers[PATH] = streamed(delta(refusal="I will "), delta(refusal="not."), delta("stop"), DONE)
+    found = output(await ask(client, service))
+    assert (found["text"], found["refusal"]) == ("", "I will not.")
+
+
+async def test_the_text_of_a_content_in_parts_is_the_text(client: RawClient, service: HttpService) -> None:
+    content = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    service.handlers[PATH] = streamed(delta(content=content), delta("stop"), DONE)
+    assert output(await ask(client, service))["text"] == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "retryable"),
+    [
+        ({"error": {"message": "no", "code": "401"}}, "unauthorized", False),
+        ({"error": {"message": "no", "code": "429"}}, "rate_limited", True),
+        ({"message": "no", "code": 503}, "unavailable", True),
+    ],
+    ids=["401", "429", "without error"],
+)
+async def test_the_code_of_an_error_in_a_stream_gives_the_reason(
+    client: RawClient, service: HttpService, said: dict[str, object], reason: str, retryable: bool
+) -> None:
+    service.handlers[PATH] = streamed(event(said))
+    found = failure(await ask(client, service))
+    assert (reason_of(found), found.retryable) == (reason, retryable)
+    assert found.message.endswith("answered an error: no")
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 async def test_frames_may_be_split_anywhere(client: RawClient, service: HttpService, end: bytes) -> None:
     frames = b"\xef\xbb\xbf: keep-alive\n\nevent: x\nid: 7\n" + delta(content="fjörd \\ \U0001f30a") + b":\n\n"
@@ -168,6 +226,7 @@ async def test_an_endpoint_that_does_not_stream_is_an_answer_all_the_same(
     assert chunks(events) == ["Good day"]
     assert output(events) == {
         "text": "Good day",
+        "refusal": None,
         "tool_calls": [{"id": "c", "name": "now", "arguments": {}}],
         "finish_reason": "stop",
         "usage": USAGE,
@@ -242,6 +301,42 @@ async def test_what_is_no_completion_is_a_failure(
     found = failure(await ask(client, service))
     assert reason_of(found) == "action_error"
     assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (as_json({"detail": "Not authenticated"}), "answered no completion: Not authenticated"),
+        (as_json({"message": "Hello from a proxy"}), "answered no completion: Hello from a proxy"),
+        (as_json({"choices": []}), "answered no completion"),
+        (as_json({"choices": [{"index": 0}]}), "answered no completion"),
+        (streamed(DONE), "answered no completion"),
+        (streamed(event({"choices": [], "usage": USAGE}), DONE), "answered no completion"),
+        (streamed(delta(role="assistant", content=""), DONE), "answered no completion"),
+    ],
+    ids=range(7),
+)
+async def test_an_answer_without_a_completion_is_a_failure(
+    client: RawClient, service: HttpService, handler: Handler, message: str
+) -> None:
+    service.handlers[PATH] = handler
+    found = failure(await ask(client, service))
+    assert (reason_of(found), found.retryable) == ("action_error", True)
+    assert found.message.endswith(message)
+
+
+async def test_an_error_with_the_status_200_is_a_failure_with_its_message(
+    client: RawClient, service: HttpService
+) -> None:
+    service.handlers[PATH] = as_json({"error": {"message": "no such model", "type": "not_found_error"}})
+    found = failure(await ask(client, service))
+    assert (reason_of(found), found.retryable) == ("not_found", False)
+    assert found.message.endswith("answered an error: no such model")
+
+
+async def test_an_empty_text_with_a_reason_for_its_end_is_an_answer(client: RawClient, service: HttpService) -> None:
+    service.handlers[PATH] = streamed(delta("length"), DONE)
+    assert output(await ask(client, service))["finish_reason"] == "length"
 
 
 async def test_an_event_without_an_end_is_bounded(client: RawClient, service: HttpService) -> None:

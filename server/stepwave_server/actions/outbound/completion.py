@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 from stepwave_server.actions.error_classification import classify_response
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.outbound.bodies import read_json
-from stepwave_server.actions.values import load
+from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Reason
 
 __all__ = ["ChatAnswer", "Completion"]
@@ -35,6 +35,7 @@ class ChatAnswer(TypedDict):
 
     Attributes:
         text: The text of the answer.
+        refusal: Why the model refuses to answer; `None`: it does not.
         tool_calls: The tools that the model asks to call.
         finish_reason: Why the model has ended; `None`: it has not said so.
         usage: The tokens that it counted; `None`: it has not told them.
@@ -42,6 +43,7 @@ class ChatAnswer(TypedDict):
     """
 
     text: str
+    refusal: str | None
     tool_calls: list[ToolCall]
     finish_reason: str | None
     usage: object
@@ -76,9 +78,11 @@ class Completion:
     def __init__(self, origin: str, max_bytes: int) -> None:
         self.finish_reason: str | None = None
         self._origin = origin
-        self._room = max_bytes
+        self._max_bytes = self._room = max_bytes
         self._texts: list[str] = []
-        self._calls: dict[int, _ToolCall] = {}
+        self._refusals: list[str] = []
+        self._calls: list[_ToolCall] = []
+        self._open_calls: dict[int, _ToolCall] = {}  # by index, those that the next parts belong to
         self._usage: object = None
         self._model = ""
 
@@ -92,6 +96,11 @@ class Completion:
         error = part if part.get("object") == "error" else part.get("error")
         if error:
             self._fail(error)
+        said = _text(part.get("message")) or _text(part.get("detail"))
+        if said and "choices" not in part:
+            if "code" in part:
+                self._fail(part)
+            self._refuse(f"no completion: {said}")
         self._model = _text(part.get("model")) or self._model
         self._usage = part.get("usage") or self._usage
         choices = part.get("choices") or []
@@ -100,10 +109,17 @@ class Completion:
         return "".join([self._choice(self._mapping(choice)) for choice in choices])
 
     def output(self) -> ChatAnswer:
-        """Return the output of the step."""
+        """Return the output of the step.
+
+        Raises:
+            ActionFailed: Nothing of an answer has come.
+        """
+        if not (self._texts or self._refusals or self._calls or self.finish_reason):
+            self._refuse("no completion")
         return ChatAnswer(
             text="".join(self._texts),
-            tool_calls=[call.value() for _, call in sorted(self._calls.items())],
+            refusal="".join(self._refusals) or None,
+            tool_calls=[call.value(self._max_bytes) for call in sorted(self._calls, key=lambda call: call.index)],
             finish_reason=self.finish_reason,
             usage=self._usage,
             model=self._model,
@@ -120,33 +136,45 @@ class Completion:
             self._refuse()
         for place, call in enumerate(calls):
             self._call(place, self._mapping(call))
-        text = _text(delta.get("content"))
+        if refusal := _text(delta.get("refusal")):
+            self._refusals.append(refusal)
+        text = _content(delta.get("content"))
         if text:
             self._texts.append(text)
         return text
 
     def _call(self, place: int, part: Mapping[str, object]) -> None:
-        """Add a part of a tool call."""
-        index = part.get("index", place)
-        if not isinstance(index, int) or (index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS):
+        """Add a part of a tool call. Some endpoints give no index, or one for all calls: another id is another call."""
+        index = place if part.get("index") is None else part["index"]
+        if not isinstance(index, int):
             self._refuse()
-        call = self._calls.setdefault(index, _ToolCall())
+        call_id = _text(part.get("id"))
+        call = self._open_calls.get(index)
+        if call is None or (call_id and call.id and call.id != call_id):
+            if len(self._calls) >= MAX_TOOL_CALLS:
+                self._refuse()
+            call = self._open_calls[index] = _ToolCall(index)
+            self._calls.append(call)
         function = self._mapping(part.get("function") or {})
-        call.id = _text(part.get("id")) or call.id
+        call.id = call_id or call.id
         call.name = _text(function.get("name")) or call.name
-        arguments = _text(function.get("arguments"))
+        arguments = self._arguments(function.get("arguments"))
         self._room -= len(arguments)
         if self._room < 0:
             message = "the arguments of its tool calls exceed the bytes allowed"
             raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"{self._origin} answered too much: {message}")
         call.arguments.append(arguments)
 
+    def _arguments(self, given: object) -> str:
+        """Return arguments as text. Some endpoints give the object itself."""
+        text = dump(given, self._max_bytes) if isinstance(given, dict) else given
+        return _text(text)
+
     def _mapping(self, value: object) -> Mapping[str, object]:
         return value if isinstance(value, dict) else self._refuse()
 
-    def _refuse(self) -> NoReturn:
-        message = f"{self._origin} answered what is no chat completion"
-        raise ActionFailed(Reason.ACTION_ERROR, message, retryable=True)
+    def _refuse(self, what: str = "what is no chat completion") -> NoReturn:
+        raise ActionFailed(Reason.ACTION_ERROR, f"{self._origin} answered {what}", retryable=True)
 
     def _fail(self, error: object) -> NoReturn:
         """Raise the failure for an error within a stream, which came with the status 200."""
@@ -160,19 +188,21 @@ class Completion:
 class _ToolCall:
     """A tool call, whose parts come one after another."""
 
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "id", "index", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, index: int) -> None:
+        self.index = index
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
 
-    def value(self) -> ToolCall:
-        """Return the call as data. Arguments that are not JSON stay a text: models may write anything."""
+    def value(self, max_bytes: int) -> ToolCall:
+        """Return the call as data. Arguments that an output cannot hold stay a text: models may write anything."""
         text = "".join(self.arguments)
         try:
             arguments: object = load(text) if text else {}
-        except (ValueError, RecursionError):
+            dump(arguments, max_bytes)
+        except (ValueError, RecursionError, ActionFailed):
             arguments = text
         return ToolCall(id=self.id, name=self.name, arguments=arguments)
 
@@ -181,9 +211,18 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _content(value: object) -> str:
+    """Return the text of a content, which may be a list of parts."""
+    if not isinstance(value, list):
+        return _text(value)
+    return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
+
+
 def _status(error: Mapping[str, object]) -> int:
     """Return the status that an error stands for."""
     code = error.get("code")
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code[:4])
     if isinstance(code, int) and 400 <= code < 600:
         return code
     words = f"{code} {error.get('type')}"
