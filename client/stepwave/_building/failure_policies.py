@@ -14,7 +14,7 @@ from stepwave.v1 import run_pb2, workflow_pb2
 
 from .references import Input
 
-__all__ = ["NOT_GIVEN", "Fallback", "NotGiven", "Retry", "optional_duration", "reason_number"]
+__all__ = ["NOT_GIVEN", "Fallback", "NotGiven", "Retry", "optional_duration", "optional_retry", "reason_number"]
 
 
 class NotGiven(Enum):
@@ -106,6 +106,17 @@ class Fallback:
             raise ValueError("a fallback is either an action or a value")
         if self.action is None and not isinstance(self.input, NotGiven):
             raise ValueError("a fallback that is a value has no input")
+
+
+def optional_retry(retry: Retry | None) -> workflow_pb2.Retry | None:
+    """Convert a retry policy to a message; `None` stays `None`.
+
+    Raises:
+        TypeError: It is no `Retry`.
+    """
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"retry must be a Retry, such as Retry(max_attempts=3), got {retry!r}")
+    return None if retry is None else retry.to_proto()
 
 
 def optional_duration(length: Seconds | None) -> duration_pb2.Duration | None:

@@ -10,7 +10,7 @@ from stepwave.v1 import workflow_pb2
 from .action_types import Over, StepOptions
 from .cel import Source
 from .expressions import Cel, Expression, WithDefault, expression_of
-from .failure_policies import Fallback, NotGiven, optional_duration
+from .failure_policies import Fallback, NotGiven, optional_duration, optional_retry
 from .input_keys import InputKeys
 from .references import Bound, Input, Reference, StepHandle, extract
 
@@ -72,7 +72,7 @@ class StepMaker:
             total_timeout=optional_duration(options.get("total_timeout")),
             join=choice("join", options.get("join", "all"), _JOINS),
             allow_failure=options.get("allow_failure", False),
-            retry=retry.to_proto() if retry else None,
+            retry=optional_retry(retry),
             concurrency_key=options.get("concurrency_key"),
             on_interrupt=choice("on_interrupt", options.get("on_interrupt", "retry"), _INTERRUPTS),
         )

@@ -24,7 +24,7 @@ from .action_types import (
     UntypedAction,
 )
 from .expressions import Expression
-from .failure_policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration
+from .failure_policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration, optional_retry
 from .references import Input, Reference, StepHandle
 from .steps import StepMaker, choice, own_ids
 
@@ -88,7 +88,7 @@ class Workflow:
             max_parallelism=max_parallelism,
             timeout=optional_duration(timeout),
             labels=labels,
-            retry=retry.to_proto() if retry else None,
+            retry=optional_retry(retry),
             input_schema=_schema_text(input_schema),
         )
         self._targets: dict[str, list[Callable[..., object]]] = {}  # by action name

@@ -28,3 +28,12 @@ def test_an_invalid_fallback_is_refused_with_an_example() -> None:
     wrong: Any = "cached_search"
     with pytest.raises(TypeError, match=r'fallback must be a Fallback, such as Fallback\("cached_search"\), got'):
         Workflow("flow").step("search", "search", fallback=wrong)
+
+
+def test_a_retry_policy_of_another_type_is_refused_with_what_is_wanted() -> None:
+    wrong: Any = {"max_attempts": 3}
+    message = r"retry must be a Retry, such as Retry\(max_attempts=3\), got \{'max_attempts': 3\}"
+    with pytest.raises(TypeError, match=message):
+        Workflow("flow", retry=wrong)
+    with pytest.raises(TypeError, match="retry must be a Retry"):
+        Workflow("flow").step("a", "noop", retry=wrong)
