@@ -20,7 +20,7 @@ from ._actions.context import Answer, Context
 from ._actions.failure import ActionError, FailureReason
 from ._building.expressions import Cel, Expression, size
 from ._building.failure_policies import Fallback, Retry
-from ._building.references import Reference, StepHandle
+from ._building.references import Reference, Secret, StepHandle
 from ._building.requests import Rerun
 from ._building.workflow import Workflow
 from ._model.catalog import (
@@ -177,6 +177,7 @@ __all__ = [
     "RunResult",
     "RunStarted",
     "RunStopping",
+    "Secret",
     "ServerError",
     "ServerInfo",
     "ServerLimits",

@@ -25,7 +25,7 @@ else:
 
     T_co = TypeVar("T_co", covariant=True)
 
-__all__ = ["Bound", "Input", "Reference", "StepHandle", "extract"]
+__all__ = ["Bound", "Input", "Reference", "Secret", "StepHandle", "extract"]
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -149,13 +149,47 @@ class StepHandle(NoTerm, Generic[T_co]):
         return [None if item is None else typed_answer(item, action, self.id) for item in output]
 
 
-# A step's input: a value that JSON can hold, a blob, or references and expressions at any depth; and these alone.
-Input: TypeAlias = JSON | Blob | Expression | WithDefault | Sequence["Input"] | Mapping[str, "Input"]
-Bound: TypeAlias = Expression | WithDefault
+@dataclass(frozen=True, slots=True, eq=False)
+class Secret(NoTerm):
+    """A secret of the server, anywhere in a step's input: `{"bearer": Secret("SEARCH_KEY")}`.
+
+    The server puts its value in when an attempt starts. Workflows and results never have the value.
+
+    Attributes:
+        name: The name of the secret.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        name: object = self.name
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a secret has a name, got {name!r}")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Nothing: it belongs to no workflow."""
+        return ()
+
+    def to_binding(self, target: str) -> workflow_pb2.Binding:
+        """Return the binding that puts the secret at a JSON Pointer."""
+        return workflow_pb2.Binding(target=target, secret=self.name)
+
+    def refusal(self) -> TypeError:
+        """Return the error for its use in an expression."""
+        return TypeError(f"{self!r} is put in by the server; it can be a value of an input, and nothing else")
+
+    def __repr__(self) -> str:
+        return f"Secret({self.name!r})"
+
+
+# A step's input: a value that JSON can hold, a blob, or references, expressions and secrets at any depth; or one alone.
+Input: TypeAlias = JSON | Blob | Expression | WithDefault | Secret | Sequence["Input"] | Mapping[str, "Input"]
+Bound: TypeAlias = Expression | WithDefault | Secret
 
 
 def extract(value: Input) -> tuple[object, list[tuple[str, Bound]]]:
-    """Separate the references and expressions of a step's input from its fixed part.
+    """Separate the references, expressions and secrets of a step's input from its fixed part.
 
     Returns:
         The input with `None` in their place, and each with the JSON Pointer to its place.
@@ -175,7 +209,7 @@ def _strip(value: object, here: str, found: list[tuple[str, Bound]]) -> object:
     match value:
         case None | str() | int() | float() | Blob():
             return value
-        case Expression() | WithDefault():
+        case Expression() | WithDefault() | Secret():
             found.append((here, value))
             return None
         case Mapping():

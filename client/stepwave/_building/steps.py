@@ -12,7 +12,7 @@ from .cel import Source
 from .expressions import Cel, Expression, WithDefault, expression_of
 from .failure_policies import Fallback, NotGiven, optional_duration, optional_retry
 from .input_keys import InputKeys
-from .references import Bound, Input, Reference, StepHandle, extract
+from .references import Bound, Input, Reference, Secret, StepHandle, extract
 
 __all__ = ["StepMaker", "choice", "own_ids"]
 
@@ -118,7 +118,7 @@ class StepMaker:
                 step.for_each.items.CopyFrom(to_payload(fixed))
                 return ()
             over = expression_of(over)
-        if isinstance(over, StepHandle | WithDefault):
+        if isinstance(over, StepHandle | WithDefault | Secret):
             raise over.refusal()
         if not isinstance(over, Expression):
             raise TypeError(f"step {step.id!r}: over is a list, a reference or an expression, got {over!r}")
@@ -163,7 +163,7 @@ class StepMaker:
             if binding.WhichOneof("source") == "expression":
                 sources += bound.sources
             into.bindings.append(binding)
-        if not isinstance(value, Expression | WithDefault):  # one that is the whole input leaves no fixed part
+        if not isinstance(value, Bound):  # one that is the whole input leaves no fixed part
             into.input.CopyFrom(to_payload(fixed))
         return sources
 

@@ -24,7 +24,7 @@ from integration.server.build import (
 )
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import RawClient, refusal, workflow_refusal
-from stepwave import ActionError, Context, action
+from stepwave import ActionError, Context, Secret, Workflow, action
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 
@@ -123,6 +123,13 @@ async def _failure(client: RawClient, workflow: workflow_pb2.Workflow, run_id: s
 async def test_an_action_gets_the_value(client: RawClient, received: Received) -> None:
     events = await client.run(flow(using()))
     assert state_of(end_of(events).state) == "succeeded"
+    assert received.values == [VALUE]
+
+
+async def test_the_python_sdk_refers_to_a_secret(client: RawClient, received: Received) -> None:
+    written = Workflow("flow")
+    written.step("s", "secret.keep", {"key": Secret("KEY")})
+    await client.run(written.to_proto())
     assert received.values == [VALUE]
 
 

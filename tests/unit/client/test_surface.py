@@ -12,7 +12,7 @@ SURFACE = {
     "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed RunLost ServerError "
     "ServerUnavailable StepwaveError Unsupported Violation",
     "clients": "AsyncClient Client EventStream OpenRun RunHandle SyncEventStream SyncOpenRun SyncRunHandle TextChunk",
-    "building": "Cel Expression Fallback Reference Rerun Retry StepHandle Workflow size",
+    "building": "Cel Expression Fallback Reference Rerun Retry Secret StepHandle Workflow size",
     "actions": "ActionError Answer Blob Context JSON action",
     "results": "Counts Failure FailureCause FailureReason Run RunExport RunResult SkipCause SkipReason State "
     "StepResult WaitingSteps",

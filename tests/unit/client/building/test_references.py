@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from stepwave import Reference, Workflow
+from stepwave import Fallback, Reference, Secret, Workflow
 from stepwave._building.references import Input, StepHandle, extract
 from stepwave._values.json import pointer
 from stepwave.v1 import payload_pb2
@@ -127,3 +127,34 @@ def test_steps_are_equal_if_they_are_the_same_step_of_one_workflow() -> None:
 
 def test_a_handle_reads_as_a_step() -> None:
     assert repr(StepHandle(FLOW, "search")) == "<step 'search'>"
+
+
+def test_a_secret_is_a_binding_at_its_place() -> None:
+    flow = Workflow("flow")
+    flow.step("a", "search", {"query": "fjords", "keys": [Secret("KEY")]})
+    (step,) = flow.to_proto().steps
+    assert [(it.target, it.secret) for it in step.bindings] == [("/keys/0", "KEY")]
+    assert step.input.json == '{"query":"fjords","keys":[null]}'
+
+
+def test_a_secret_may_be_the_whole_input_and_in_that_of_a_fallback() -> None:
+    flow = Workflow("flow")
+    flow.step("a", "search", Secret("KEY"), fallback=Fallback("cached", {"key": Secret("OTHER")}))
+    (step,) = flow.to_proto().steps
+    assert not step.HasField("input")
+    assert [(it.target, it.secret) for it in step.bindings] == [("", "KEY")]
+    assert [(it.target, it.secret) for it in step.fallback.action.bindings] == [("/key", "OTHER")]
+
+
+def test_a_secret_is_no_part_of_an_expression_and_no_list() -> None:
+    flow = Workflow("flow")
+    with pytest.raises(TypeError, match=r"Secret\('KEY'\) is put in by the server"):
+        _ = SEARCH.output == Secret("KEY")
+    with pytest.raises(TypeError, match=r"Secret\('KEY'\) is put in by the server"):
+        flow.for_each("a", action="search", over=cast("Reference", Secret("KEY")))
+
+
+@pytest.mark.parametrize("name", ["", None, 7])
+def test_a_secret_without_a_name_is_refused(name: object) -> None:
+    with pytest.raises(TypeError, match="a secret has a name"):
+        Secret(cast("str", name))
