@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from stepwave_server.config import Settings
 from stepwave_server.config_values import mask_passwords
+from stepwave_server.engine.secrets.store import VARIABLE as SECRET_VARIABLE
 from stepwave_server.files.config import ConfigFile, ConfigFileError, read_config_file
 
 __all__ = ["LoadedSettings", "Origin", "SettingsInvalid", "Source", "group_of", "load_settings", "problem_lines"]
@@ -271,7 +272,7 @@ def _misspelt_variables(environment: Iterable[str]) -> Iterable[str]:
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(environment):
         name = variable.removeprefix(PREFIX)
-        if name == variable or name in OTHER_VARIABLES or name.upper() in known:
+        if name == variable or name in OTHER_VARIABLES or name.upper() in known or variable.startswith(SECRET_VARIABLE):
             continue
         if near := get_close_matches(name, known, n=1, cutoff=MIN_SIMILARITY):
             yield f"{variable} is no setting; did you mean {PREFIX}{near[0]}?"

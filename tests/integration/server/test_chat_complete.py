@@ -164,12 +164,21 @@ async def test_arguments_may_be_the_object_itself(client: RawClient, service: Ht
     assert output(await ask(client, service))["tool_calls"] == [{"id": "a", "name": "a", "arguments": {"x": 1}}]
 
 
-@pytest.mark.parametrize("written", ["[" * 150 + "]" * 150, f'{{"n": {"9" * 5_000}}}'], ids=["deep", "a long number"])
+@pytest.mark.parametrize(
+    "written",
+    ["[" * 150 + "]" * 150, "[" * 99 + "]" * 99, f'{{"n": {"9" * 5_000}}}'],
+    ids=["deep", "too deep in the output", "a long number"],
+)
 async def test_arguments_that_an_output_cannot_hold_stay_a_text(
     client: RawClient, service: HttpService, written: str
 ) -> None:
     service.handlers[PATH] = streamed(delta(tool_calls=[_call("a", written)]), delta("tool_calls"), DONE)
     assert output(await ask(client, service))["tool_calls"] == [{"id": "a", "name": "a", "arguments": written}]
+
+
+async def test_a_refusal_is_bounded(client: RawClient, service: HttpService) -> None:
+    service.handlers[PATH] = streamed(*[delta(refusal="x" * 100_000)] * 11, delta("stop"), DONE)
+    assert reason_of(failure(await ask(client, service))) == "resource_exhausted"
 
 
 async def test_a_refusal_is_in_the_output(client: RawClient, service: HttpService) -> None:

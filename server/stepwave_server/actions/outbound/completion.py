@@ -69,7 +69,7 @@ class Completion:
 
     Args:
         origin: The origin of the model, for messages.
-        max_bytes: Bound on the arguments of all tool calls together.
+        max_bytes: Bound on the arguments of all tool calls and the refusal together.
 
     Attributes:
         finish_reason: Why the model has ended; `None`: it has not said so.
@@ -137,6 +137,7 @@ class Completion:
         for place, call in enumerate(calls):
             self._call(place, self._mapping(call))
         if refusal := _text(delta.get("refusal")):
+            self._take_room(refusal, "its refusal exceeds the bytes allowed")
             self._refusals.append(refusal)
         text = _content(delta.get("content"))
         if text:
@@ -159,11 +160,13 @@ class Completion:
         call.id = call_id or call.id
         call.name = _text(function.get("name")) or call.name
         arguments = self._arguments(function.get("arguments"))
-        self._room -= len(arguments)
-        if self._room < 0:
-            message = "the arguments of its tool calls exceed the bytes allowed"
-            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"{self._origin} answered too much: {message}")
+        self._take_room(arguments, "the arguments of its tool calls exceed the bytes allowed")
         call.arguments.append(arguments)
+
+    def _take_room(self, text: str, problem: str) -> None:
+        self._room -= len(text)
+        if self._room < 0:
+            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"{self._origin} answered too much: {problem}")
 
     def _arguments(self, given: object) -> str:
         """Return arguments as text. Some endpoints give the object itself."""
@@ -201,7 +204,7 @@ class _ToolCall:
         text = "".join(self.arguments)
         try:
             arguments: object = load(text) if text else {}
-            dump(arguments, max_bytes)
+            dump([[[arguments]]], max_bytes)  # as deep as in the output
         except (ValueError, RecursionError, ActionFailed):
             arguments = text
         return ToolCall(id=self.id, name=self.name, arguments=arguments)

@@ -239,8 +239,9 @@ def test_a_variable_that_is_nearly_a_setting_is_warned_of(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "variable", ["SERVER", "CONFIG", "DEBUG", "PORT", "SERVICE_HOST", "PORT_50051_TCP", "TEST_SEED", "SOAK_MINUTES"]
+    "variable",
+    ["SERVER", "CONFIG", "DEBUG", "PORT", "SERVICE_HOST", "PORT_50051_TCP", "TEST_SEED", "SOAK_MINUTES", "SECRET_S"],
 )
-def test_variables_of_clients_and_of_clusters_are_not_warned_of(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_variables_of_others_are_not_warned_of(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(f"STEPWAVE_{variable}", "5")
     assert load_settings({}).warnings == ()
