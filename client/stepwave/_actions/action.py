@@ -30,7 +30,7 @@ UNKNOWN_ACTION = "UNKNOWN_ACTION"
 """The reason of a violation: the server has no action of this name."""
 
 NEEDS_MCP_SERVERS = "the server needs --mcp-servers FILE, or STEPWAVE_MCP_SERVERS in its environment"
-"""What a server without MCP servers says of the actions that call them."""
+"""The hint of errors about the actions `mcp.call` and `mcp.list`, on a server that has no MCP servers."""
 
 _MARK = "__stepwave_action__"
 _IDEMPOTENT = "__stepwave_idempotent__"

@@ -9,13 +9,13 @@ from pydantic import Field
 from stepwave._actions.action import action
 from stepwave._actions.context import Answer, Context
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.namespaces import namespace_of
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.outbound.bodies import is_json
 from stepwave_server.actions.outbound.completion import ChatAnswer, Completion
 from stepwave_server.actions.outbound.outgoing import Outgoing
 from stepwave_server.actions.outbound.sse import events_in
 from stepwave_server.actions.values import dump
+from stepwave_server.core.info import namespace_of
 from stepwave_server.core.model import Reason
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def chat_complete(outbound: Outbound) -> Callable[..., object]:
             **({} if api_key is None else {"authorization": f"Bearer {api_key}"}),
         }
         fields = usual | {name.lower(): value for name, value in (headers or {}).items()}
-        namespace = namespace_of(context)
+        namespace = namespace_of(context.idempotency_key)
         outgoing = Outgoing(namespace=namespace, method="POST", url=_endpoint(url), headers=fields, content=content)
         async with await outbound.send(outgoing) as response:
             if response.status != 200:

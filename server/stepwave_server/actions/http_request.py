@@ -10,11 +10,11 @@ from stepwave._actions.action import action
 from stepwave._actions.context import Context
 from stepwave._values.payload import Blob
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.namespaces import namespace_of
 from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.outbound.bodies import value_of
 from stepwave_server.actions.outbound.outgoing import Outgoing, Value
 from stepwave_server.actions.values import dump
+from stepwave_server.core.info import namespace_of
 from stepwave_server.core.model import Reason
 
 __all__ = ["HttpAnswer", "http_request"]
@@ -79,7 +79,7 @@ def http_request(outbound: Outbound) -> Callable[..., object]:
         if bearer is not None:
             usual["authorization"] = f"Bearer {bearer}"
         outgoing = Outgoing(
-            namespace=namespace_of(context),
+            namespace=namespace_of(context.idempotency_key),
             method=method,
             url=url,
             headers=_merged(usual, headers or {}),

@@ -7,7 +7,17 @@ from typing import NamedTuple
 from .model import State, immutable
 from .state import RunState
 
-__all__ = ["DEFAULT_NAMESPACE", "CommitInfo", "LimitInfo", "Load", "RunInfo", "RunKey", "info_of", "seed_of"]
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "CommitInfo",
+    "LimitInfo",
+    "Load",
+    "RunInfo",
+    "RunKey",
+    "info_of",
+    "namespace_of",
+    "seed_of",
+]
 
 
 DEFAULT_NAMESPACE = "default"
@@ -19,6 +29,11 @@ class RunKey(NamedTuple):
 
     namespace: str
     run_id: str
+
+
+def namespace_of(idempotency_key: str) -> str:
+    """Return the namespace of the run in the idempotency key of an attempt, `NAMESPACE/RUN/STEP`."""
+    return idempotency_key.partition("/")[0]
 
 
 def seed_of(key: RunKey) -> str:

@@ -14,12 +14,12 @@ from stepwave._actions.context import Answer, Context
 from stepwave.v1 import runnable_pb2
 from stepwave_server.actions.described import DescribedAction
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.namespaces import namespace_of
 from stepwave_server.actions.registry import Action
 from stepwave_server.actions.runnables.connection import Connection
 from stepwave_server.actions.runnables.entry import RemoteAction, Runnable
 from stepwave_server.actions.runnables.errors import failed_attempt
 from stepwave_server.actions.values import Unread, dump, load
+from stepwave_server.core.info import namespace_of
 from stepwave_server.core.model import Blob, Failure, Payload, Reason
 from stepwave_server.core.validate import did_you_mean
 from stepwave_server.wire.events.encode import LogEntry
@@ -187,7 +187,7 @@ def _chunk(chunk: Payload) -> object:
 def _attempt(action: str, given: Payload, context: Context) -> runnable_pb2.Attempt:
     deadline = context.deadline
     return to_attempt(
-        namespace=namespace_of(context),
+        namespace=namespace_of(context.idempotency_key),
         run_id=context.run_id,
         step_id=context.step_id,
         number=context.attempt,
