@@ -10,9 +10,12 @@ from redis_server import RedisServer
 from stepwave import JSON, AsyncClient, Context, Retry, StepChunk, StepFinished, StepLog, StepStarted, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import Submission
+from stepwave_server.engine.temporal.codec import workflow_id_of
 from stepwave_server.engine.temporal.redis.entries import Entry
 from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.redis.sink import RedisSink
+from stepwave_server.engine.temporal.starter import Starter
 from stepwave_server.engine.temporal.transients import RunStreams
 from stepwave_server.temporal import ChunksUnavailable
 from temporal_server import TemporalServer
@@ -90,6 +93,27 @@ async def test_the_last_chunks_and_logs_of_an_attempt_are_shown_before_its_end(
         assert [it.value for it in shown if isinstance(it, StepChunk)] == list(range(300))
         assert [it.message for it in shown if isinstance(it, StepLog)] == [*"abc"]
         assert isinstance(shown[-1], StepFinished)
+
+
+async def test_a_run_that_ends_before_temporal_answers_its_start_is_shown_whole(
+    temporal_server: TemporalServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer_late(starter: Starter, submission: Submission) -> str:
+        execution = await start(starter, submission)
+        await starter._client.get_workflow_handle(workflow_id_of(submission.key)).result()
+        return execution
+
+    start = Starter.start
+    monkeypatch.setattr(Starter, "start", answer_late)
+    script = Script()
+    script.tell(emit("a", "b"), log("c"), lambda context: context.progress(0.5, "half"))
+    script.end()
+    async with asyncio.timeout(SECONDS), Replicas(temporal_server, redis_server.address) as replicas:
+        client = await replicas.client(script.action)
+        async with client.run(one_step()) as run:
+            kinds = [event.kind async for event in run]
+    shown = ["step_started", "step_chunk", "step_chunk", "step_log", "step_progress", "step_finished"]
+    assert kinds == ["run_started", "wave_started", *shown, "wave_finished", "run_finished"]
 
 
 async def test_a_watcher_that_joins_late_gets_the_chunks_so_far_from_any_server(

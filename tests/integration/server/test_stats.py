@@ -32,6 +32,8 @@ async def test_stats_have_the_runs_streams_and_attempts_by_action(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     async with client.execute(flow(step("a", "controlled"), step("b", "controlled"), step("c", "stubborn"))) as stream:
+        for _ in range(3):
+            await stream.until("step_started")  # on Temporal, hosts start attempts before the server shows the run
         await controlled.wait_started("a", "b", "c")
         stats = await _stats(client)
         controlled.release_all()

@@ -267,7 +267,7 @@ class TemporalEngine(TemporalQueries):
             async with self.connection.waiting():
                 if submission.window is not None:
                     await self.presence.begin()
-                with self._histories.starting(submission.key):
+                with self._histories.starting(submission.key, attached=submission.window is not None):
                     execution = await self._starter.start(submission)
                     self._histories.note_start(submission.key, execution)
         except WorkflowAlreadyStartedError:

@@ -42,6 +42,7 @@ class FollowedRun:
         driver: Derives its events.
         watermark: The number of its newest event.
         subscribers: Its subscribers.
+        watched: Set once a stream of this server shows it.
         reports: Shows watchers what its attempts show.
         chunk_position: Where to read its chunks from; empty: from the first.
         paused: Whether its server does not continue it: never.
@@ -66,6 +67,7 @@ class FollowedRun:
         self.state: RunState = self.driver.state
         self.watermark = CommitWatermark(0)
         self.subscribers = Subscribers(header.key.run_id, clock)
+        self.watched = asyncio.Event()
         run_id, state, driver = header.key.run_id, self.state, self.driver
         self.reports = HostedReports(run_id, state, driver, self.watermark, self.subscribers)
         self.chunk_position = b""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
@@ -37,8 +38,16 @@ POLL_SECONDS = 60.0
 GATHER_SECONDS = 0.005
 """Seconds between two requests for new events of a history, so that one brings several."""
 
+NEW_SECONDS = 5.0
+"""Seconds for which a run that this server has started is new: up to then, its first use asks Temporal for no position.
+"""
+
 BEGIN_SECONDS = 2.0
 """Seconds for which the first use of a new run waits for its first events."""
+
+JOIN_SECONDS = 2.0
+"""Seconds for which the first outcomes of a run wait for the stream of its caller, which shows what comes before them.
+"""
 
 FIRST_HINT_SECONDS = 0.1
 """Seconds for which the first hint of a run that this server has started is awaited. It drives most of them."""
@@ -64,11 +73,19 @@ class ForeignWorkflow(RunNotFound):
 
 
 class _Position(NamedTuple):
-    """The position of a run: Temporal's id of the execution, the last event of the history, and attempts by step."""
+    """The position of a run.
+
+    Attributes:
+        execution: Temporal's id of the execution.
+        last_event: The last event of the history.
+        pending: The attempts that have not ended, by step.
+        new: Whether this server has just started it.
+    """
 
     execution: str
     last_event: int
     pending: Mapping[str, PendingAttempt]
+    new: bool
 
 
 class _Hints:
@@ -78,13 +95,16 @@ class _Hints:
 
     Attributes:
         awaits_first: Whether the history has no events worth a request before the first hint.
+        awaits_stream: Whether a stream of the caller will show the run from its start.
 
     Args:
         starting: Whether this server starts the run now, and probably drives it.
+        attached: Whether it does so for a caller that stays attached.
     """
 
-    def __init__(self, *, starting: bool = False) -> None:
+    def __init__(self, *, starting: bool = False, attached: bool = False) -> None:
         self.awaits_first = starting
+        self.awaits_stream = attached
         self._new = asyncio.Event()
         self._local = starting
 
@@ -141,7 +161,7 @@ class Histories:
         self._followers: dict[RunKey, asyncio.Task[None]] = {}
         self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
         self._executions: dict[RunKey, str] = {}
-        self._started: set[RunKey] = set()
+        self._started: dict[RunKey, float] = {}  # by the loop's time
         self._hints: dict[RunKey, _Hints] = {}
         self._deleted: dict[str, float] = {}
         self._closed = False
@@ -155,8 +175,7 @@ class Histories:
             RunBroken: This server cannot show it.
             JournalUnavailable: Temporal does not answer, or this server has stopped.
         """
-        new = key in self._started
-        execution, length, pending = await self._position(key)
+        execution, length, pending, new = await self._position(key)
         if self._executions.get(key) not in (None, execution):
             self.drop(key)
         if self._cache.has_ended(key):
@@ -188,9 +207,14 @@ class Histories:
             self._hints[key].give()
 
     @contextmanager
-    def starting(self, key: RunKey) -> Iterator[None]:
-        """Take hints of a run while this server starts it: the first may come before Temporal's answer."""
-        hints = self._hints.setdefault(key, _Hints(starting=True))
+    def starting(self, key: RunKey, *, attached: bool) -> Iterator[None]:
+        """Take hints of a run while this server starts it: the first may come before Temporal's answer.
+
+        Args:
+            key: The run.
+            attached: Whether its caller stays attached to it, with a stream.
+        """
+        hints = self._hints.setdefault(key, _Hints(starting=True, attached=attached))
         try:
             yield
         finally:
@@ -204,18 +228,17 @@ class Histories:
         hints = self._hints.get(key)
         self.drop(key)
         self._executions[key] = execution
-        self._started.add(key)
+        self._started[key] = self._loop.time()
         if hints is not None:
             self._hints[key] = hints
 
     async def _position(self, key: RunKey) -> "_Position":
         """Return where a run is now."""
-        if key in self._started:
-            self._started.discard(key)
-            return _Position(self._executions[key], 1, {})
+        if self._started.pop(key, -math.inf) > self._loop.time() - NEW_SECONDS:
+            return _Position(self._executions[key], 1, {}, new=True)
         description = await self._describe(key)
         pending = pending_attempts(description.raw_description)
-        return _Position(description.run_id, description.history_length, pending)
+        return _Position(description.run_id, description.history_length, pending, new=False)
 
     async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
         async with self._connection.waiting():
@@ -277,6 +300,7 @@ class Histories:
                     continue
                 if event.event_type in _OUTCOMES and prepared != run.committed:
                     prepared = run.committed
+                    await self._wait_for_stream(run)
                     await self._before_outcomes(run)
                 run.add(event)
             if not reader.closed:  # it was deleted
@@ -296,6 +320,18 @@ class Histories:
                 self._hints.pop(key, None)
             if not loading.done():
                 loading.cancel()
+
+    async def _wait_for_stream(self, run: FollowedRun) -> None:
+        """Wait for the stream of the caller that has started a run, for a moment at most: it may have left.
+
+        A short run may have ended before Temporal has answered its start.
+        """
+        hints = self._hints.get(run.key)
+        if hints is not None and hints.awaits_stream:
+            hints.awaits_stream = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await run.watched.wait()
 
     def _fail(
         self, key: RunKey, run: FollowedRun | None, loading: "asyncio.Future[FollowedRun]", error: EngineError
@@ -346,11 +382,17 @@ class Histories:
         for key, run in list(self.runs.items()):
             if not run.users and run.last_used < oldest:
                 self.drop(key)
+        newest = self._loop.time() - NEW_SECONDS
+        self._started = {key: time for key, time in self._started.items() if time > newest}
+        known = self.runs.keys() | self._loading.keys() | self._started.keys()
+        self._executions = {
+            key: execution for key, execution in self._executions.items() if key in known or self._cache.has_ended(key)
+        }
 
     def drop(self, key: RunKey) -> None:
         """Forget what this server knows of a run."""
         self._executions.pop(key, None)
-        self._started.discard(key)
+        self._started.pop(key, None)
         loading = self._loading.pop(key, None)
         if loading is not None and not loading.done():  # a follower that is cancelled before it runs settles nothing
             loading.set_exception(RunNotFound(key))

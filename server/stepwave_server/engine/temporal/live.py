@@ -60,6 +60,7 @@ class LiveRuns:
             return
         count, task = self._watched.get(run) or (0, self._begin(run))
         self._watched[run] = count + 1, task
+        run.watched.set()  # the stream joins its subscribers before another task continues
         try:
             yield
         finally:
@@ -73,22 +74,23 @@ class LiveRuns:
                     run.chunk_position = self._reader.leave(_streams(run))
 
     def _begin(self, run: FollowedRun) -> "asyncio.Task[None]":
-        """Follow the chunks of a run at once, as its history may already be read, and begin to show the rest."""
+        """Begin to show what a run shows. What it has shown so far is followed before more of its history is read."""
+        young = self._clock() - run.header.create_time < YOUNG_NANOS
         if self._reader is not None:
             self._reader.follow_chunks(_streams(run), run.chunk_position or FIRST, run.reports.show)
-        return asyncio.create_task(self._show(run), name=f"live {run.key.run_id}")
+            if young:
+                self._reader.follow_logs(_streams(run), FIRST, run.reports.show)
+        return asyncio.create_task(self._show(run, young), name=f"live {run.key.run_id}")
 
     async def catch_up(self, run: FollowedRun) -> None:
         """Show the chunks and logs that hosts have written by now, if somebody watches the run."""
         if self._reader is not None:
             await self._reader.catch_up(_streams(run))
 
-    async def _show(self, run: FollowedRun) -> None:
-        """Show what a run shows, until this is cancelled."""
-        if self._reader is not None:
-            young = self._clock() - run.header.create_time < YOUNG_NANOS
-            position = FIRST if young else await self._reader.now()
-            self._reader.follow_logs(_streams(run), position, run.reports.show)
+    async def _show(self, run: FollowedRun, young: bool) -> None:
+        """Show what a run shows, until this is cancelled. The logs of a young one are followed already."""
+        if self._reader is not None and not young:
+            self._reader.follow_logs(_streams(run), await self._reader.now(), run.reports.show)
         while True:
             if run.driver.in_flight:
                 await self._poll(run)
