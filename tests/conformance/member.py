@@ -12,7 +12,8 @@ from integration.durable import crash_server
 from integration.durable.crash_server import report
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
-from stepwave_server.hosting import host
+from stepwave_server.hosting import run_host
+from stepwave_server.temporal_hosting import TemporalHost
 
 
 async def serve(settings: Settings) -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     settings = Settings.model_validate({"listen": options.listen, **usual, **given})
     if options.hosts:
         hosted = settings.model_copy(update={"actions": (crash_server.__name__,)})
-        asyncio.run(host(hosted, lambda _: report(options.listen)))
+        asyncio.run(run_host(TemporalHost, hosted, lambda _: report(options.listen)))
     else:
         asyncio.run(serve(settings))
     os._exit(0)  # a process that ran a worker of Temporal may abort at the interpreter's exit

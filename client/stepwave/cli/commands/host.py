@@ -277,8 +277,9 @@ def _listen(settings: "Settings") -> None:
         CommandError: It cannot start.
     """
     from stepwave_server.actions import ActionsError
+    from stepwave_server.hosting import run_host
     from stepwave_server.rpc.listening import ListenError
-    from stepwave_server.runnable_hosting import serve_runnables
+    from stepwave_server.runnable_hosting import RunnableHost
     from stepwave_server.telemetry import TelemetryUnavailable
 
     for address in (settings.listen, settings.health, settings.metrics_listen):
@@ -286,7 +287,7 @@ def _listen(settings: "Settings") -> None:
             close_sockets_on_fork(address)
     try:
         with reserve_stdout():
-            run_with_actions(serve_runnables(settings, _announce_address))
+            run_with_actions(run_host(RunnableHost, settings, _announce_address))
     except (ActionsError, ListenError, TelemetryUnavailable, ValueError) as error:
         raise CommandError(str(error)) from error
 
@@ -322,10 +323,11 @@ def _host_for_temporal(settings: "Settings") -> None:
         CommandError: It cannot start.
     """
     from stepwave_server.actions import ActionsError
-    from stepwave_server.hosting import host as run_host
+    from stepwave_server.hosting import run_host
     from stepwave_server.rpc.listening import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
     from stepwave_server.temporal import TemporalUnavailable, prepare_process
+    from stepwave_server.temporal_hosting import TemporalHost
 
     end_before_finalization()
     prepare_process()
@@ -335,7 +337,7 @@ def _host_for_temporal(settings: "Settings") -> None:
         close_sockets_on_fork(settings.metrics_listen)
     try:
         with reserve_stdout():
-            run_with_actions(run_host(settings, _announce))
+            run_with_actions(run_host(TemporalHost, settings, _announce))
     except (ActionsError, ListenError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
         raise CommandError(str(error)) from error
 

@@ -109,11 +109,6 @@ class AttemptHost:
         return self._options.max_payload_bytes
 
     @property
-    def in_flight(self) -> int:
-        """Number of attempts that run here."""
-        return len(self._running)
-
-    @property
     def attempts(self) -> Mapping[str, int]:
         """Number of attempts that run here, by action. It may be read on any thread."""
         return Counter(attempt.action.name for attempt in list(self._running))
