@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -221,8 +222,10 @@ def prepare_process() -> None:
     """Set up the logs of Temporal's client in a process that serves: problems alone, in the format of other logs.
 
     Call it before `connect`. Failures of actions are events of their runs. Lost connections are logged by the engine,
-    once, and not by each request that fails.
+    once, and not by each request that fails. A cancel may come just after its attempt has ended: the client warns of
+    it, and where warnings are errors, its worker would end.
     """
+    warnings.filterwarnings("ignore", message="Cannot find activity to cancel")
     logging.getLogger("temporalio").setLevel(logging.WARNING)
     logging.getLogger("temporalio.activity").addFilter(_is_no_failure_of_an_action)
     core = logging.getLogger("temporalio.core")

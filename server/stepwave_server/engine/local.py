@@ -367,6 +367,7 @@ class LocalEngine(RunChanges):
                 logger.warning("attempts did not end: %s", ", ".join(sorted(task.get_name() for task in stuck)))
         self._deadlines.close()
         self._admission.close()
+        self._idle.set()  # a drain must not wait: frozen runs never end
 
     async def _wait_idle(self, seconds: float) -> bool:
         """Wait until no run is under way. Return whether that happened in time."""

@@ -143,6 +143,18 @@ async def test_a_repeated_submission_finds_its_run_during_a_drain(
     await drain
 
 
+@pytest.mark.one_server("a drain waits for its runs")
+async def test_a_drain_ends_once_the_server_stops(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
+    await client.start(BLOCKED, run_id="live")
+    await controlled.wait_started("blocked")
+    draining = asyncio.create_task(server.engine.drain(2 * GUARD))
+    await server.stop()
+    async with asyncio.timeout(GUARD):
+        await draining
+
+
 async def test_a_drain_of_an_idle_server_ends_at_once(server: Server, client: RawClient) -> None:
     await client.run(flow(step("a")))
     async with asyncio.timeout(GUARD):
