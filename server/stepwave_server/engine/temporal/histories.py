@@ -208,7 +208,7 @@ class Histories:
 
     @contextmanager
     def starting(self, key: RunKey, *, attached: bool) -> Iterator[None]:
-        """Take hints of a run while this server starts it: the first may come before Temporal's answer.
+        """Keep the hints of a run while this server starts it: its first decision may come before Temporal's answer.
 
         Args:
             key: The run.
